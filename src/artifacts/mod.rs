@@ -1,0 +1,21 @@
+//! What stages leave for one another: object keys (spelled nowhere else), manifests, ids, and the contract of every table.
+
+mod date;
+mod ids;
+pub mod keys;
+mod release;
+mod stages;
+mod tables;
+
+pub use date::RunDate;
+pub use ids::{Id, IdType, Ids};
+pub use release::{GateResult, Release};
+pub use stages::{
+    AtK, AuditOutcome, Bucket, Column, Done, EmbedFacts, Embeddings, EpochFacts, EvaluateFacts, Evaluated, IndexFacts,
+    InputFile, ItemIndex, Measured, Metrics, SampleFacts, SampleSet, SearchTrial, StageRecord, TableFacts, TrainFacts,
+    TrainedModel, Written,
+};
+pub use tables::{ColumnContract, Contract, Need, contracts};
+
+/// Version of the layout of everything below the output folder. A reader refuses a newer one.
+pub const SCHEMA_VERSION: u32 = 1;

@@ -1,0 +1,214 @@
+//! The manifest of each stage: what was made, from what, and what was measured on the way. A stage whose inputs' digest is
+//! already in a manifest need not run again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::IdType;
+use crate::storage::FileEntry;
+
+/// What a stage returns: the files it wrote and what it found out.
+pub struct Written<T> {
+    pub files: Vec<FileEntry>,
+    pub facts: T,
+}
+
+/// A stage's manifest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StageRecord<T> {
+    pub schema_version: u32,
+    pub stage: String,
+    /// Empty for samples, which belong to a date and not to a run.
+    pub run_id: String,
+    /// Digest of everything the result depends on: inputs, SQL, config, seed, program version.
+    pub inputs_digest: String,
+    pub files: Vec<FileEntry>,
+    pub measured: Measured,
+    pub facts: T,
+}
+
+/// What a stage cost.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Measured {
+    pub seconds: f64,
+    /// Largest resident set of the process up to the stage's end, in bytes.
+    pub peak_memory: u64,
+}
+
+/// A finished stage: its folder below the output and its manifest.
+#[derive(Debug, Clone)]
+pub struct Done<T> {
+    pub folder: String,
+    pub record: StageRecord<T>,
+}
+
+pub type SampleSet = Done<SampleFacts>;
+pub type TrainedModel = Done<TrainFacts>;
+pub type Embeddings = Done<EmbedFacts>;
+pub type ItemIndex = Done<IndexFacts>;
+pub type Evaluated = Done<EvaluateFacts>;
+
+/// Sample tables.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SampleFacts {
+    pub user_id_type: IdType,
+    pub item_id_type: IdType,
+    pub tables: BTreeMap<String, TableFacts>,
+    pub inputs: Vec<InputFile>,
+    /// SHA-256 of each SQL file's text, by table.
+    pub sql: BTreeMap<String, String>,
+    pub audits: Vec<AuditOutcome>,
+}
+
+/// One sample table.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TableFacts {
+    pub rows: u64,
+    pub columns: Vec<Column>,
+    pub files: Vec<FileEntry>,
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    /// The Arrow type as text.
+    pub data_type: String,
+}
+
+/// One file that the samples were made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    pub source: String,
+    pub url: String,
+    pub bytes: u64,
+    /// The store's version of it: its ETag, or the time it was written where there is none.
+    pub version: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AuditOutcome {
+    pub name: String,
+    /// `passed`, `warned` or `failed`.
+    pub outcome: String,
+    pub rows: u64,
+    /// The first rows it found, as JSON objects.
+    pub examples: Vec<serde_json::Value>,
+}
+
+/// A trained model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrainFacts {
+    pub dim: usize,
+    pub examples: u64,
+    pub validation_examples: u64,
+    pub best_epoch: u32,
+    /// Recall@`training.validation.k` of the best epoch, absent without a validation part.
+    pub best_recall: Option<f64>,
+    pub epochs: Vec<EpochFacts>,
+    pub temperature: f64,
+    /// Rows of each embedding table.
+    pub tables: BTreeMap<String, u64>,
+    pub examples_per_second: f64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EpochFacts {
+    pub epoch: u32,
+    pub loss: f64,
+    pub recall: Option<f64>,
+    pub seconds: f64,
+}
+
+/// Item vectors.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EmbedFacts {
+    pub items: u64,
+    pub dim: usize,
+    pub item_id_type: IdType,
+    /// Vectors with a value that is not finite.
+    pub non_finite: u64,
+    /// Vectors of norm zero.
+    pub zero: u64,
+    pub duplicate_ids: u64,
+}
+
+/// The index.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IndexFacts {
+    pub items: u64,
+    pub dim: usize,
+    /// `inner_product`: the vectors are L2-normalised.
+    pub metric: String,
+    pub factory: String,
+    /// As faiss's ParameterSpace takes them, `nprobe=16`; empty where there are none.
+    pub parameters: String,
+    pub k: usize,
+    /// Share of the exact top k that the index finds with these parameters.
+    pub recall: f64,
+    pub trials: Vec<SearchTrial>,
+    pub bytes: u64,
+}
+
+/// One setting of the search parameters that was measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SearchTrial {
+    pub parameters: String,
+    pub recall: f64,
+    /// Milliseconds for one query, one at a time on one core.
+    pub milliseconds: f64,
+}
+
+/// Retrieval metrics, averaged over the users that have something to find.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    pub users: u64,
+    /// By cut-off K.
+    pub at: BTreeMap<usize, AtK>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct AtK {
+    pub recall: f64,
+    pub ndcg: f64,
+    pub hit_rate: f64,
+    pub mrr: f64,
+    /// Share of the catalogue that is in anyone's top K.
+    pub coverage: f64,
+}
+
+/// Targets grouped by how popular they were in training.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Bucket {
+    pub label: String,
+    /// Items of the catalogue in the bucket.
+    pub items: u64,
+    /// Pairs of `holdout` whose item is in it.
+    pub targets: u64,
+    /// Share of those pairs found in the top K, by K.
+    pub recall: BTreeMap<usize, f64>,
+    pub popularity_recall: BTreeMap<usize, f64>,
+}
+
+/// The evaluation.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct EvaluateFacts {
+    pub users: u64,
+    pub targets: u64,
+    /// Users of `holdout` left out because they have no row in `user_features`.
+    pub users_without_features: u64,
+    /// Pairs of `holdout` whose item is not in the catalogue; they count as not found.
+    pub targets_outside_catalogue: u64,
+    /// Exact search, what users have had (`seen`) is left out.
+    pub exact: Metrics,
+    pub exact_unmasked: Metrics,
+    /// Through the index with its search parameters.
+    pub indexed: Metrics,
+    pub indexed_unmasked: Metrics,
+    pub popularity: Metrics,
+    pub popularity_unmasked: Metrics,
+    pub by_popularity: Vec<Bucket>,
+    /// Targets whose item has no positive in training.
+    pub new_items: Option<Bucket>,
+}

@@ -1,0 +1,304 @@
+//! Reading a config: file, overrides, then the rules that types alone cannot hold.
+
+use std::path::{Path, PathBuf};
+
+use serde_yaml::Value;
+
+use super::{Combine, Config, Feature, FeatureKind, VERSION};
+use crate::error::{Error, Result, did_you_mean, nearest};
+
+/// `--set a.b=c`, in the order given.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides(pub Vec<String>);
+
+impl Config {
+    /// Reads `path`, applies `overrides`, checks everything that needs no store.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Config> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Error::usage(format!("cannot read config {}; give the file with -c", path.display())).caused_by(error)
+        })?;
+        let mut config = Config::parse(&text, &path.display().to_string(), overrides)?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        config.base = folder.canonicalize().unwrap_or_else(|_| PathBuf::from(folder));
+        Ok(config)
+    }
+
+    /// Parses a config's text; `file` names it in errors.
+    pub fn parse(text: &str, file: &str, overrides: &Overrides) -> Result<Config> {
+        check_version(text, file)?;
+        // parsed from the text first, so that errors have a line
+        let mut config: Config = serde_yaml::from_str(text).map_err(|error| explain(&error, file))?;
+        if !overrides.0.is_empty() {
+            let mut value: Value = serde_yaml::from_str(text).map_err(|error| explain(&error, file))?;
+            for setting in &overrides.0 {
+                apply(&mut value, setting)?;
+            }
+            config = serde_yaml::from_value(value).map_err(|error| explain(&error, "--set"))?;
+        }
+        config.validate().map_err(|error| Error { message: format!("{file}: {}", error.message), ..error })?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        require(!self.name.is_empty(), "name", "empty", "a name for logs and manifests")?;
+        require(!self.sources.is_empty(), "sources", "empty", "at least one source")?;
+        for (name, source) in &self.sources {
+            require(is_identifier(name), &format!("sources.{name}"), "not a table name", "letters, digits and _")?;
+            let windowed = source.snapshot || source.days != Default::default();
+            require(
+                source.partition.is_some() || !windowed,
+                &format!("sources.{name}"),
+                "`days` or `snapshot` without `partition`",
+                "`partition: dt` for folders named dt=2026-11-20",
+            )?;
+        }
+        require(!self.features.user.is_empty(), "features.user", "empty", "at least one feature")?;
+        require(!self.features.item.is_empty(), "features.item", "empty", "at least one feature")?;
+        for (side, name, feature) in self.all_features() {
+            self.validate_feature(&format!("features.{side}.{name}"), name, feature)?;
+        }
+        self.validate_numbers()?;
+        for (side, tower) in [("user", &self.model.user_tower), ("item", &self.model.item_tower)] {
+            if tower.combine == Combine::Sum {
+                for (_, name, feature) in self.all_features().filter(|(s, ..)| *s == side) {
+                    let dim = self.table_dim(name, feature);
+                    require(
+                        dim.is_none_or(|dim| dim == self.model.dim) && feature.table(name).is_some(),
+                        &format!("features.{side}.{name}"),
+                        "not an embedding of dimension model.dim",
+                        "that, because the tower's `combine` is `sum`",
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_numbers(&self) -> Result<()> {
+        let share = |key: &str, value: f64| {
+            require((0.0..1.0).contains(&value), key, &value.to_string(), "a share of at least 0 and below 1")
+        };
+        share("samples.holdout_share", self.samples.holdout_share)?;
+        share("training.validation.share", self.training.validation.share)?;
+        share("training.history_dropout", self.training.history_dropout)?;
+        share("model.user_tower.dropout", self.model.user_tower.dropout)?;
+        share("model.item_tower.dropout", self.model.item_tower.dropout)?;
+        let positive = |key: &str, value: f64| {
+            require(value > 0.0 && value.is_finite(), key, &value.to_string(), "a number above 0")
+        };
+        positive("model.dim", self.model.dim as f64)?;
+        positive("model.temperature", self.model.temperature)?;
+        positive("training.epochs", f64::from(self.training.epochs))?;
+        positive("training.batch_size", self.training.batch_size as f64)?;
+        positive("training.hard_weight", self.training.hard_weight)?;
+        positive("training.learning_rate.dense", self.training.learning_rate.dense)?;
+        positive("training.learning_rate.tables", self.training.learning_rate.tables)?;
+        positive("training.validation.k", self.training.validation.k as f64)?;
+        positive("embedding.shards", self.embedding.shards as f64)?;
+        positive("index.k", self.index.k as f64)?;
+        positive("index.queries", self.index.queries as f64)?;
+        positive("samples.rows_per_file", self.samples.rows_per_file as f64)?;
+        positive("samples.hard_negatives.random_per_hard", f64::from(self.samples.hard_negatives.random_per_hard))?;
+        positive("samples.hard_negatives.per_positive", f64::from(self.samples.hard_negatives.per_positive))?;
+        let hard = &self.samples.hard_negatives;
+        require(
+            hard.rank_from >= 1 && hard.rank_from <= hard.rank_to,
+            "samples.hard_negatives",
+            &format!("ranks {}..{}", hard.rank_from, hard.rank_to),
+            "1 <= rank_from <= rank_to",
+        )?;
+        require(
+            !self.evaluation.k.is_empty() && self.evaluation.k.iter().all(|k| *k > 0),
+            "evaluation.k",
+            &format!("{:?}", self.evaluation.k),
+            "at least one cut-off, all above 0",
+        )?;
+        let device = &self.training.device;
+        let known = device == "cpu" || device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
+        require(known, "training.device", device, "`cpu` or `cuda:0`")
+    }
+
+    fn validate_feature(&self, key: &str, name: &str, feature: &Feature) -> Result<()> {
+        use FeatureKind::*;
+        let kind = feature.kind;
+        let allowed = |given: bool, what: &str, kinds: &[FeatureKind]| {
+            let listed = kinds.iter().map(|k| format!("{k:?}").to_lowercase()).collect::<Vec<_>>().join(", ");
+            require(
+                !given || kinds.contains(&kind),
+                &format!("{key}.{what}"),
+                &format!("given for kind `{}`", format!("{kind:?}").to_lowercase()),
+                &format!("it only for {listed}"),
+            )
+        };
+        allowed(feature.table.is_some(), "table", &[Id, Ids, Categorical])?;
+        allowed(feature.dim.is_some(), "dim", &[Id, Ids, Categorical, Bucketized])?;
+        allowed(feature.min_count.is_some(), "min_count", &[Id, Ids, Categorical])?;
+        allowed(feature.unknown_rows.is_some(), "unknown_rows", &[Id, Ids, Categorical])?;
+        allowed(feature.pooling.is_some(), "pooling", &[Ids])?;
+        allowed(feature.max_length.is_some(), "max_length", &[Ids])?;
+        allowed(feature.transform.is_some(), "transform", &[Numeric])?;
+        allowed(feature.buckets.is_some(), "buckets", &[Bucketized])?;
+        allowed(feature.boundaries.is_some(), "boundaries", &[Bucketized])?;
+        require(feature.dim != Some(0), &format!("{key}.dim"), "0", "at least 1")?;
+        require(feature.unknown_rows != Some(0), &format!("{key}.unknown_rows"), "0", "at least 1")?;
+        require(feature.buckets.is_none_or(|n| n >= 2), &format!("{key}.buckets"), "fewer than 2", "at least 2")?;
+        if let Some(boundaries) = &feature.boundaries {
+            let sorted = boundaries.windows(2).all(|w| w[0] < w[1]) && boundaries.iter().all(|b| b.is_finite());
+            require(sorted && !boundaries.is_empty(), &format!("{key}.boundaries"), &format!("{boundaries:?}"), "numbers that rise")?;
+        }
+        if let Some(table) = feature.table.as_deref().filter(|table| *table != name) {
+            let owners = || self.all_features().filter(|(_, n, f)| f.table(n) == Some(*n)).map(|(_, n, _)| n);
+            require(
+                owners().any(|owner| owner == table),
+                &format!("{key}.table"),
+                &format!("`{table}`"),
+                &format!("the name of a feature that has a table of its own{}", did_you_mean(table, owners())),
+            )?;
+            require(
+                feature.dim.is_none() && feature.min_count.is_none() && feature.unknown_rows.is_none(),
+                key,
+                "`dim`, `min_count` or `unknown_rows` beside `table`",
+                &format!("these at feature `{table}`, whose table it shares"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Dimension of a feature's embedding, where it has one.
+    pub fn table_dim(&self, name: &str, feature: &Feature) -> Option<usize> {
+        let table = feature.table(name)?;
+        let owner = self.all_features().find(|(_, n, f)| *n == table && f.table(n) == Some(table))?.2;
+        let summed = [("user", &self.model.user_tower), ("item", &self.model.item_tower)].into_iter().any(|(side, tower)| {
+            tower.combine == Combine::Sum && self.all_features().any(|(s, n, f)| s == side && f.table(n) == Some(table))
+        });
+        let usual = match owner.kind {
+            _ if summed => self.model.dim,
+            FeatureKind::Id | FeatureKind::Ids => 64,
+            _ => 8,
+        };
+        Some(owner.dim.unwrap_or(usual))
+    }
+
+    /// Every feature as (side, name, feature), user first.
+    pub fn all_features(&self) -> impl Iterator<Item = (&'static str, &str, &Feature)> {
+        let user = self.features.user.iter().map(|(name, feature)| ("user", name.as_str(), feature));
+        user.chain(self.features.item.iter().map(|(name, feature)| ("item", name.as_str(), feature)))
+    }
+
+    /// A path of the config as a URL or absolute path: relative ones count from the config's folder.
+    pub fn resolve(&self, path: &str) -> String {
+        if path.contains("://") || Path::new(path).is_absolute() {
+            path.to_string()
+        } else {
+            self.base.join(path).to_string_lossy().into_owned()
+        }
+    }
+}
+
+fn require(holds: bool, key: &str, found: &str, expected: &str) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::config(format!("{key}: found {found}, expected {expected}")))
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// A config of another version gets told so before its keys are called unknown.
+fn check_version(text: &str, file: &str) -> Result<()> {
+    let value: Value = serde_yaml::from_str(text).map_err(|error| explain(&error, file))?;
+    match value.get("version") {
+        Some(Value::Number(number)) if number.as_u64() == Some(u64::from(VERSION)) => Ok(()),
+        Some(other) => Err(Error::config(format!(
+            "{file}: version: found {}, expected {VERSION}; this config was written for another version of twotower: see CHANGELOG.md for what changed",
+            serde_yaml::to_string(other).unwrap_or_default().trim()
+        ))),
+        None => Err(Error::config(format!("{file}: no key `version`; write `version: {VERSION}` at the top"))),
+    }
+}
+
+/// serde's message, with the place and the nearest known key.
+fn explain(error: &serde_yaml::Error, file: &str) -> Error {
+    let text = error.to_string();
+    let place = error.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
+    let text = text.split(" at line ").next().unwrap_or(&text).to_string();
+    let mut hint = String::new();
+    if let Some(rest) = text.split_once("unknown field `").or(text.split_once("unknown variant `")).map(|(_, rest)| rest) {
+        let mut quoted = rest.split('`').step_by(2);
+        let found = quoted.next().unwrap_or_default();
+        let known: Vec<&str> = quoted_names(rest);
+        if let Some(name) = nearest(found, known) {
+            hint = format!("; did you mean `{name}`?");
+        }
+    }
+    Error::config(format!("{file}{place}: {text}{hint}"))
+}
+
+/// The names in backquotes after the first one.
+fn quoted_names(rest: &str) -> Vec<&str> {
+    rest.split('`').skip(2).step_by(2).collect()
+}
+
+/// Applies `a.b=c`; the value is read as YAML.
+fn apply(value: &mut Value, setting: &str) -> Result<()> {
+    let (path, text) = setting
+        .split_once('=')
+        .ok_or_else(|| Error::usage(format!("--set {setting}: no `=`; write it like --set training.epochs=3")))?;
+    let new: Value = serde_yaml::from_str(text)
+        .map_err(|error| Error::usage(format!("--set {setting}: the value is not YAML")).caused_by(error.to_string()))?;
+    let mut at = value;
+    for part in path.split('.') {
+        if at.is_null() {
+            *at = Value::Mapping(Default::default());
+        }
+        let Value::Mapping(map) = at else {
+            return Err(Error::usage(format!("--set {setting}: `{part}` is below a key that holds a plain value")));
+        };
+        at = map.entry(Value::String(part.to_string())).or_insert(Value::Null);
+    }
+    *at = new;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "version: 1\nname: a\noutput: out\nsources:\n  impressions: {path: logs}\nfeatures:\n  user:\n    history: {kind: ids, table: item_id}\n  item:\n    item_id: {kind: id}\n";
+
+    fn error_of(text: &str, set: &[&str]) -> String {
+        let overrides = Overrides(set.iter().map(|s| s.to_string()).collect());
+        Config::parse(text, "job.yaml", &overrides).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_small_config_has_defaults_and_takes_overrides() {
+        let overrides = Overrides(vec!["training.epochs=3".into(), "samples.params.min_watch=0.5".into()]);
+        let config = Config::parse(SMALL, "job.yaml", &overrides).unwrap();
+        assert_eq!(config.training.epochs, 3);
+        assert_eq!(config.samples.params["min_watch"], 0.5);
+        assert_eq!(config.model.dim, 64);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let cases = [
+            error_of(&SMALL.replace("output:", "outptu:"), &[]),
+            error_of(&SMALL.replace("kind: ids", "kind: idz"), &[]),
+            error_of(&SMALL.replace("table: item_id", "table: item"), &[]),
+            error_of(&SMALL.replace("version: 1", "version: 0"), &[]),
+            error_of(&SMALL.replace("{path: logs}", "{path: logs, days: 0..-6}"), &[]),
+            error_of(SMALL, &["training.epochs=many"]),
+            error_of(SMALL, &["training.epochs"]),
+            error_of(SMALL, &["training.validation.share=1.5"]),
+            error_of(SMALL, &["samples.memory=lots"]),
+            error_of("name: a", &[]),
+            error_of("a: [", &[]),
+        ];
+        insta::assert_snapshot!(cases.join("\n"));
+    }
+}

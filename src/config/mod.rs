@@ -1,0 +1,73 @@
+//! The config file: settings only, never live objects. One concern a file.
+
+mod evaluation;
+mod features;
+mod index;
+mod load;
+mod model;
+mod reference;
+mod samples;
+mod size;
+mod sources;
+mod training;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use evaluation::{Evaluation, Gates};
+pub use features::{Feature, FeatureKind, Features, NumericTransform, Pooling};
+pub use index::{Embedding, Index};
+pub use load::Overrides;
+pub use model::{Activation, Combine, Model, Tower};
+pub use reference::{json_schema, reference_yaml};
+pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
+pub use size::ByteSize;
+pub use sources::{ColumnType, Days, Format, Missing, Source};
+pub use training::{EarlyStopping, LearningRate, LogQ, Training, Validation, ValidationSplit};
+
+/// The version of the config's own format that this program reads.
+pub const VERSION: u32 = 1;
+
+/// One job: where its logs are, what a sample is, what is learned, where the release goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Version of this file's format. Always 1 so far.
+    pub version: u32,
+    /// Name of the job, in logs, manifests and reports.
+    pub name: String,
+    /// Folder that takes samples, runs and releases: a path, `s3://bucket/prefix`, or `memory://name` in tests. A
+    /// relative path counts from the folder of this file. Credentials come from the environment, never from here.
+    pub output: String,
+    /// The tables that SQL may read, by name. The built-in SQL reads `impressions` (user_id, item_id, event_time,
+    /// clicked), `items` (item_id, features), `users` (user_id, features), and, where configured, `ranker_scores` (user_id,
+    /// item_id, score) and `future_impressions` (for offline evaluation).
+    pub sources: IndexMap<String, Source>,
+    /// What a sample is: SQL, parameters, audits, limits.
+    #[serde(default)]
+    pub samples: Samples,
+    /// What the two towers see.
+    pub features: Features,
+    /// Shape of the towers.
+    #[serde(default)]
+    pub model: Model,
+    /// How they learn.
+    #[serde(default)]
+    pub training: Training,
+    /// How item vectors are written.
+    #[serde(default)]
+    pub embedding: Embedding,
+    /// The nearest-neighbour index over them.
+    #[serde(default)]
+    pub index: Index,
+    /// How a release is measured.
+    #[serde(default)]
+    pub evaluation: Evaluation,
+    /// What a candidate must reach before it is published. A refused candidate exits with 65.
+    #[serde(default)]
+    pub gates: Gates,
+    /// The folder that relative paths count from: that of the config file.
+    #[serde(skip)]
+    pub base: std::path::PathBuf,
+}

@@ -1,0 +1,137 @@
+//! How the towers learn.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Training {
+    /// Where the dense layers run: `cpu`, or `cuda:0` in a build with the cargo feature `cuda`.
+    pub device: String,
+    /// Seed of initial weights, order of rows, and draws.
+    pub seed: u64,
+    /// Most passes over the positives.
+    pub epochs: u32,
+    /// Positives in one step. Each is also a negative for the others.
+    pub batch_size: usize,
+    /// Random negatives in one step, drawn from those of its positives and shared by all of them.
+    pub random_negatives: usize,
+    /// Most hard negatives of one positive in a step. Only their owner sees them.
+    pub hard_per_positive: usize,
+    /// Weight of one hard negative against a random one, in the softmax's sum.
+    pub hard_weight: f64,
+    /// Correction of the logits for how often an item turns up as a negative (logQ).
+    pub logq: LogQ,
+    pub learning_rate: LearningRate,
+    /// Decoupled weight decay of the dense layers (AdamW).
+    pub weight_decay: f64,
+    /// L2 penalty on the embedding rows that a step touches.
+    pub table_decay: f64,
+    /// Largest norm of the dense gradient in one step; 0 is no limit.
+    pub clip: f64,
+    /// Share of the values of a history that are left out at random while training: makes it robust to short ones.
+    pub history_dropout: f64,
+    pub validation: Validation,
+    pub early_stopping: EarlyStopping,
+    /// Cores for training; 0 takes them all. The result does not depend on it.
+    pub threads: usize,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Training {
+            device: "cpu".into(),
+            seed: 17,
+            epochs: 10,
+            batch_size: 1024,
+            random_negatives: 512,
+            hard_per_positive: 2,
+            hard_weight: 1.0,
+            logq: LogQ::default(),
+            learning_rate: LearningRate::default(),
+            weight_decay: 0.0001,
+            table_decay: 0.0,
+            clip: 1.0,
+            history_dropout: 0.0,
+            validation: Validation::default(),
+            early_stopping: EarlyStopping::default(),
+            threads: 0,
+        }
+    }
+}
+
+/// Strength of the logQ correction per source of negatives: 1 removes the bias of the draw entirely, 0 leaves it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogQ {
+    /// For the positives of the other rows, which come by popularity.
+    pub in_batch: f64,
+    /// For random negatives, from their `sampling_probability`.
+    pub random: f64,
+}
+
+impl Default for LogQ {
+    fn default() -> Self {
+        LogQ { in_batch: 1.0, random: 1.0 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LearningRate {
+    /// Of the dense layers (AdamW).
+    pub dense: f64,
+    /// Of the embedding tables (row-wise Adagrad).
+    pub tables: f64,
+    /// Steps over which both rise from zero.
+    pub warmup_steps: u64,
+}
+
+impl Default for LearningRate {
+    fn default() -> Self {
+        LearningRate { dense: 0.001, tables: 0.05, warmup_steps: 100 }
+    }
+}
+
+/// The part of the positives that is kept out of the steps, to choose the best epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Validation {
+    /// Share of the positives. 0 trains on all of them and keeps the last epoch.
+    pub share: f64,
+    /// Which ones.
+    pub split: ValidationSplit,
+    /// The epoch with the highest Recall@k over the whole catalogue wins.
+    pub k: usize,
+    /// Most rows that are measured after an epoch.
+    pub rows: usize,
+}
+
+impl Default for Validation {
+    fn default() -> Self {
+        Validation { share: 0.05, split: ValidationSplit::Random, k: 100, rows: 10_000 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ValidationSplit {
+    /// By hash of the sample.
+    #[default]
+    Random,
+    /// The newest by event time: closer to what the release meets, and not representative of earlier days.
+    Latest,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Epochs without a better recall before training stops; 0 never stops early.
+    pub patience: u32,
+}
+
+impl Default for EarlyStopping {
+    fn default() -> Self {
+        EarlyStopping { patience: 2 }
+    }
+}

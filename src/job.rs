@@ -1,0 +1,44 @@
+//! One run of the job: its settings and the live things that every stage needs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::artifacts::RunDate;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::progress::Progress;
+use crate::storage::Store;
+
+/// One run of the job for one date.
+#[derive(Clone)]
+pub struct Job {
+    pub config: Arc<Config>,
+    /// The output folder.
+    pub output: Store,
+    pub date: RunDate,
+    pub progress: Progress,
+    pub stop: Stop,
+}
+
+/// Set by SIGTERM and Ctrl-C; long loops ask it.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn request(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// An error once the job was told to stop.
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::SeqCst) {
+            return Err(Error::new(Kind::Terminated, "told to stop; what was finished is kept, run it again to go on"));
+        }
+        Ok(())
+    }
+}
+
+/// `configured` cores, or all of them for 0.
+pub fn threads(configured: usize) -> usize {
+    if configured > 0 { configured } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}

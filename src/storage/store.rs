@@ -1,0 +1,247 @@
+//! A folder in an object store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::error::{Error, Kind, Result};
+
+/// A folder in an object store. Keys are relative to it, with `/` between parts.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    /// Scheme and bucket, as an SQL engine registers the store.
+    root: Url,
+    prefix: Key,
+    shown: String,
+}
+
+/// One object below a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Relative to the folder that was listed from.
+    pub key: String,
+    pub size: u64,
+    pub modified: DateTime<Utc>,
+    /// Changes whenever the content does, where the store gives one.
+    pub e_tag: Option<String>,
+}
+
+/// What a create-if-absent did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    Yes,
+    AlreadyThere,
+}
+
+impl Store {
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, root: Url, prefix: Key, shown: String) -> Self {
+        Store { inner, root, prefix, shown: shown.trim_end_matches('/').to_string() }
+    }
+
+    /// The folder as people write it.
+    pub fn url(&self) -> &str {
+        &self.shown
+    }
+
+    /// `key` below this folder, as people write it.
+    pub fn url_of(&self, key: &str) -> String {
+        if key.is_empty() { self.shown.clone() } else { format!("{}/{key}", self.shown) }
+    }
+
+    /// The store under the folder, for engines that read by themselves; with [`Store::root`] and [`Store::path_of`].
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        self.inner.clone()
+    }
+
+    /// Scheme and bucket: `s3://bucket/`, `file:///`.
+    pub fn root(&self) -> &Url {
+        &self.root
+    }
+
+    /// `key`'s full path in the store under this folder.
+    pub fn path_of(&self, key: &str) -> Key {
+        key.split('/').filter(|part| !part.is_empty()).fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+
+    /// A folder below this one.
+    pub fn folder(&self, key: &str) -> Store {
+        Store { prefix: self.path_of(key), shown: self.url_of(key), inner: self.inner.clone(), root: self.root.clone() }
+    }
+
+    /// The whole object, or `None` when there is none.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        match self.inner.get(&self.path_of(key)).await {
+            Ok(found) => found.bytes().await.map(Some).map_err(|error| self.explain(error, "read", key)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.explain(error, "read", key)),
+        }
+    }
+
+    /// The whole object; an error when there is none.
+    pub async fn get_existing(&self, key: &str) -> Result<Bytes> {
+        self.get(key).await?.ok_or_else(|| Error::config(format!("{} does not exist", self.url_of(key))))
+    }
+
+    /// Reads an object into a local file, and returns its size and SHA-256.
+    pub async fn get_to_file(&self, key: &str, file: &std::path::Path) -> Result<(u64, String)> {
+        use tokio::io::AsyncWriteExt;
+        let local = |error: std::io::Error| Error::transient(format!("cannot write {}", file.display())).caused_by(error);
+        let found = self.inner.get(&self.path_of(key)).await.map_err(|error| self.explain(error, "read", key))?;
+        let mut stream = found.into_stream();
+        let mut out = tokio::fs::File::create(file).await.map_err(local)?;
+        let (mut size, mut hash) = (0, Sha256::new());
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| self.explain(error, "read", key))?;
+            size += chunk.len() as u64;
+            hash.update(&chunk);
+            out.write_all(&chunk).await.map_err(local)?;
+        }
+        out.flush().await.map_err(local)?;
+        Ok((size, hex(&hash.finalize())))
+    }
+
+    /// Size and SHA-256 of an object as it lies in the store, or `None` when there is none.
+    pub async fn checksum(&self, key: &str) -> Result<Option<(u64, String)>> {
+        let found = match self.inner.get(&self.path_of(key)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.explain(error, "read", key)),
+        };
+        let mut stream = found.into_stream();
+        let (mut size, mut hash) = (0, Sha256::new());
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| self.explain(error, "read", key))?;
+            size += chunk.len() as u64;
+            hash.update(&chunk);
+        }
+        Ok(Some((size, hex(&hash.finalize()))))
+    }
+
+    /// Writes an object, over any that is there.
+    pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<()> {
+        let payload = PutPayload::from_bytes(bytes.into());
+        self.inner.put(&self.path_of(key), payload).await.map(drop).map_err(|error| self.explain(error, "write", key))
+    }
+
+    /// Writes an object unless there is one: the commit of everything that happens once.
+    ///
+    /// The store may repeat a request that had succeeded, so [`Created::AlreadyThere`] can mean one's own write: read it
+    /// back and compare before calling it lost.
+    pub async fn put_new(&self, key: &str, bytes: impl Into<Bytes>) -> Result<Created> {
+        let payload = PutPayload::from_bytes(bytes.into());
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        match self.inner.put_opts(&self.path_of(key), payload, options).await {
+            Ok(_) => Ok(Created::Yes),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(Created::AlreadyThere)
+            }
+            Err(error) => Err(self.explain(error, "create", key)),
+        }
+    }
+
+    /// Removes an object; none there is fine.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        match self.inner.delete(&self.path_of(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.explain(error, "delete", key)),
+        }
+    }
+
+    /// Every object below `folder`, sorted by key. Keys are relative to this store, not to `folder`.
+    pub async fn list(&self, folder: &str) -> Result<Vec<Object>> {
+        let prefix = self.path_of(folder);
+        let found: Result<Vec<_>, _> = self.inner.list(Some(&prefix)).try_collect().await;
+        let mut objects: Vec<Object> = match found {
+            Ok(found) => found.into_iter().map(|meta| self.object(meta)).collect(),
+            Err(object_store::Error::NotFound { .. }) => Vec::new(),
+            Err(error) => return Err(self.explain(error, "list", folder)),
+        };
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    /// The names directly below `folder`: (folders, objects), each sorted.
+    pub async fn list_level(&self, folder: &str) -> Result<(Vec<String>, Vec<Object>)> {
+        let prefix = self.path_of(folder);
+        match self.inner.list_with_delimiter(Some(&prefix)).await {
+            Ok(found) => {
+                let mut folders: Vec<String> =
+                    found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_string)).collect();
+                folders.sort();
+                let mut objects: Vec<Object> = found.objects.into_iter().map(|meta| self.object(meta)).collect();
+                objects.sort_by(|a, b| a.key.cmp(&b.key));
+                Ok((folders, objects))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok((Vec::new(), Vec::new())),
+            Err(error) => Err(self.explain(error, "list", folder)),
+        }
+    }
+
+    /// One object's size and date, or `None`.
+    pub async fn head(&self, key: &str) -> Result<Option<Object>> {
+        match self.inner.head(&self.path_of(key)).await {
+            Ok(meta) => Ok(Some(self.object(meta))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.explain(error, "look at", key)),
+        }
+    }
+
+    fn object(&self, meta: object_store::ObjectMeta) -> Object {
+        let full = meta.location.as_ref();
+        let key = full.strip_prefix(self.prefix.as_ref()).unwrap_or(full).trim_start_matches('/').to_string();
+        Object { key, size: meta.size, modified: meta.last_modified, e_tag: meta.e_tag }
+    }
+
+    /// An object_store error in the operator's words.
+    pub fn explain(&self, error: object_store::Error, doing: &str, key: &str) -> Error {
+        use object_store::Error::*;
+        let url = self.url_of(key);
+        let text = full_text(&error);
+        let (kind, advice) = match &error {
+            NotFound { .. } => (Kind::Config, "it does not exist; look at the path and bucket in the config"),
+            PermissionDenied { .. } => (Kind::Config, "permission was denied; the job's credentials must allow it"),
+            Unauthenticated { .. } => (Kind::Config, "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role"),
+            _ if text.contains("Permission denied") || text.contains("Read-only file system") => {
+                (Kind::Config, "permission was denied; the job's user must be able to do that")
+            }
+            _ if text.contains("Not a directory") || text.contains("Is a directory") => {
+                (Kind::Config, "a file stands where a folder is needed, or the other way round")
+            }
+            _ if text.contains("InvalidAccessKeyId") || text.contains("SignatureDoesNotMatch") => {
+                (Kind::Config, "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role")
+            }
+            _ if text.contains("PermanentRedirect") || text.contains("AuthorizationHeaderMalformed") => {
+                (Kind::Config, "the bucket is in another region; set AWS_REGION")
+            }
+            _ => (Kind::Transient, "the store did not answer as it should; try again"),
+        };
+        Error::new(kind, format!("cannot {doing} {url}: {advice}")).caused_by(error)
+    }
+}
+
+fn full_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(inner) = at {
+        text.push(' ');
+        text.push_str(&inner.to_string());
+        at = inner.source();
+    }
+    text
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
