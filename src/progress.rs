@@ -32,7 +32,8 @@ impl Progress {
 
     /// A spinner for work of unknown length.
     pub fn spinner(&self, name: &str) -> Bar {
-        let style = ProgressStyle::with_template("{prefix:>12} {spinner} {elapsed} {msg}").expect("the template is valid");
+        let style =
+            ProgressStyle::with_template("{prefix:>12} {spinner} {elapsed} {msg}").expect("the template is valid");
         let bar = self.bars.add(ProgressBar::new_spinner()).with_style(style).with_prefix(name.to_string());
         bar.enable_steady_tick(Duration::from_millis(200));
         Bar(bar)

@@ -54,7 +54,12 @@ mod tests {
     #[test]
     fn every_scheduler_s_way_to_write_a_date_is_read() {
         let day: RunDate = "2026-11-20".parse().unwrap();
-        for text in ["2026-11-20T02:00:00Z", "2026-11-20T23:30:00+00:00", "2026-11-20 02:00:00 +0000 UTC", "2026-11-21T01:00:00+02:00"] {
+        for text in [
+            "2026-11-20T02:00:00Z",
+            "2026-11-20T23:30:00+00:00",
+            "2026-11-20 02:00:00 +0000 UTC",
+            "2026-11-21T01:00:00+02:00",
+        ] {
             assert_eq!(text.parse(), Ok(day), "{text}");
         }
         assert!("yesterday".parse::<RunDate>().unwrap_err().contains("2026-11-20"));

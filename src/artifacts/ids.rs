@@ -109,7 +109,9 @@ impl Ids {
             (Ids::Int(ids), DataType::Int64) => ids.extend_from_slice(column.as_primitive::<Int64Type>().values()),
             (Ids::Str(ids), DataType::Utf8) => ids.extend(column.as_string::<i32>().iter().flatten().map(Box::from)),
             (Ids::Str(ids), DataType::Utf8View) => ids.extend(column.as_string_view().iter().flatten().map(Box::from)),
-            (Ids::Str(ids), DataType::LargeUtf8) => ids.extend(column.as_string::<i64>().iter().flatten().map(Box::from)),
+            (Ids::Str(ids), DataType::LargeUtf8) => {
+                ids.extend(column.as_string::<i64>().iter().flatten().map(Box::from))
+            }
             _ => {
                 return Err(Error::config(format!(
                     "{what}: found type {found}, expected {:?}, as in the other tables; cast it in the SQL",

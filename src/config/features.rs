@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Features {
     /// Features of the user tower by name: columns of both `positives` and `user_features`.
+    #[serde(with = "super::ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, Feature>")]
     pub user: IndexMap<String, Feature>,
     /// Features of the item tower by name: columns of `item_features`.
+    #[serde(with = "super::ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, Feature>")]
     pub item: IndexMap<String, Feature>,
 }
 

@@ -144,7 +144,12 @@ impl Config {
         require(feature.buckets.is_none_or(|n| n >= 2), &format!("{key}.buckets"), "fewer than 2", "at least 2")?;
         if let Some(boundaries) = &feature.boundaries {
             let sorted = boundaries.windows(2).all(|w| w[0] < w[1]) && boundaries.iter().all(|b| b.is_finite());
-            require(sorted && !boundaries.is_empty(), &format!("{key}.boundaries"), &format!("{boundaries:?}"), "numbers that rise")?;
+            require(
+                sorted && !boundaries.is_empty(),
+                &format!("{key}.boundaries"),
+                &format!("{boundaries:?}"),
+                "numbers that rise",
+            )?;
         }
         if let Some(table) = feature.table.as_deref().filter(|table| *table != name) {
             let owners = || self.all_features().filter(|(_, n, f)| f.table(n) == Some(*n)).map(|(_, n, _)| n);
@@ -168,9 +173,11 @@ impl Config {
     pub fn table_dim(&self, name: &str, feature: &Feature) -> Option<usize> {
         let table = feature.table(name)?;
         let owner = self.all_features().find(|(_, n, f)| *n == table && f.table(n) == Some(table))?.2;
-        let summed = [("user", &self.model.user_tower), ("item", &self.model.item_tower)].into_iter().any(|(side, tower)| {
-            tower.combine == Combine::Sum && self.all_features().any(|(s, n, f)| s == side && f.table(n) == Some(table))
-        });
+        let summed =
+            [("user", &self.model.user_tower), ("item", &self.model.item_tower)].into_iter().any(|(side, tower)| {
+                tower.combine == Combine::Sum
+                    && self.all_features().any(|(s, n, f)| s == side && f.table(n) == Some(table))
+            });
         let usual = match owner.kind {
             _ if summed => self.model.dim,
             FeatureKind::Id | FeatureKind::Ids => 64,
@@ -227,7 +234,9 @@ fn explain(error: &serde_yaml::Error, file: &str) -> Error {
     let place = error.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
     let text = text.split(" at line ").next().unwrap_or(&text).to_string();
     let mut hint = String::new();
-    if let Some(rest) = text.split_once("unknown field `").or(text.split_once("unknown variant `")).map(|(_, rest)| rest) {
+    if let Some(rest) =
+        text.split_once("unknown field `").or(text.split_once("unknown variant `")).map(|(_, rest)| rest)
+    {
         let mut quoted = rest.split('`').step_by(2);
         let found = quoted.next().unwrap_or_default();
         let known: Vec<&str> = quoted_names(rest);
@@ -248,8 +257,9 @@ fn apply(value: &mut Value, setting: &str) -> Result<()> {
     let (path, text) = setting
         .split_once('=')
         .ok_or_else(|| Error::usage(format!("--set {setting}: no `=`; write it like --set training.epochs=3")))?;
-    let new: Value = serde_yaml::from_str(text)
-        .map_err(|error| Error::usage(format!("--set {setting}: the value is not YAML")).caused_by(error.to_string()))?;
+    let new: Value = serde_yaml::from_str(text).map_err(|error| {
+        Error::usage(format!("--set {setting}: the value is not YAML")).caused_by(error.to_string())
+    })?;
     let mut at = value;
     for part in path.split('.') {
         if at.is_null() {

@@ -5,6 +5,7 @@ mod features;
 mod index;
 mod load;
 mod model;
+mod ordered;
 mod reference;
 mod samples;
 mod size;
@@ -24,7 +25,7 @@ pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
 pub use size::ByteSize;
 pub use sources::{ColumnType, Days, Format, Missing, Source};
-pub use training::{EarlyStopping, LearningRate, LogQ, Training, Validation, ValidationSplit};
+pub use training::{EarlyStopping, LearningRate, LogQ, TargetInHistory, Training, Validation, ValidationSplit};
 
 /// The version of the config's own format that this program reads.
 pub const VERSION: u32 = 1;
@@ -43,6 +44,8 @@ pub struct Config {
     /// The tables that SQL may read, by name. The built-in SQL reads `impressions` (user_id, item_id, event_time,
     /// clicked), `items` (item_id, features), `users` (user_id, features), and, where configured, `ranker_scores` (user_id,
     /// item_id, score) and `future_impressions` (for offline evaluation).
+    #[serde(with = "ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, Source>")]
     pub sources: IndexMap<String, Source>,
     /// What a sample is: SQL, parameters, audits, limits.
     #[serde(default)]

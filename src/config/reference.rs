@@ -119,13 +119,21 @@ mod tests {
         let parsed = Config::parse(&text, "reference.yaml", &Overrides::default()).unwrap();
         assert_eq!(parsed.training, super::super::Training::default());
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/reference.yaml");
-        assert_eq!(std::fs::read_to_string(path).unwrap(), text, "write it anew: twotower schema --reference > configs/reference.yaml");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            text,
+            "write it anew: twotower schema --reference > configs/reference.yaml"
+        );
     }
 
     #[test]
     fn the_schema_file_equals_the_code() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/schema.json");
         let text = serde_json::to_string_pretty(&json_schema()).unwrap() + "\n";
-        assert_eq!(std::fs::read_to_string(path).unwrap(), text, "write it anew: twotower schema > configs/schema.json");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            text,
+            "write it anew: twotower schema > configs/schema.json"
+        );
     }
 }

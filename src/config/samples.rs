@@ -15,6 +15,8 @@ pub struct Samples {
     /// Seed of every draw. The same seed and inputs give the same samples.
     pub seed: u64,
     /// Values for `$name` in the SQL, beside the built-in `$date`, `$seed` and the keys below.
+    #[serde(with = "super::ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, serde_json::Value>")]
     pub params: IndexMap<String, serde_json::Value>,
     /// How many of the newest earlier items make a user's history: `$history_length`.
     pub history_length: u32,
@@ -24,6 +26,8 @@ pub struct Samples {
     pub random_negatives: RandomNegatives,
     pub hard_negatives: HardNegatives,
     /// What a failing audit does, by its name: `error` (default) stops before training, `warn` reports, `off` skips it.
+    #[serde(with = "super::ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, AuditLevel>")]
     pub audits: IndexMap<String, AuditLevel>,
     /// Memory that the SQL engine may use. Sorts, joins and aggregates that need more spill to disk.
     pub memory: ByteSize,

@@ -38,7 +38,11 @@ impl fmt::Display for ByteSize {
         for (unit, factor) in UNITS {
             if self.0 >= factor {
                 let number = self.0 as f64 / factor as f64;
-                return if number.fract() == 0.0 { write!(f, "{number}{unit}") } else { write!(f, "{number:.1}{unit}") };
+                return if number.fract() == 0.0 {
+                    write!(f, "{number}{unit}")
+                } else {
+                    write!(f, "{number:.1}{unit}")
+                };
             }
         }
         write!(f, "{}B", self.0)

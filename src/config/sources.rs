@@ -37,7 +37,8 @@ pub struct Source {
     #[serde(default)]
     pub ready: Option<String>,
     /// Columns that must be there, with their types. Further columns in the files are fine.
-    #[serde(default)]
+    #[serde(default, with = "super::ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, ColumnType>")]
     pub columns: IndexMap<String, ColumnType>,
 }
 
@@ -104,7 +105,9 @@ impl FromStr for Days {
             to: to.trim().trim_start_matches('=').parse().map_err(|_| bad())?,
         };
         if days.from > days.to {
-            return Err(format!("the window of days `{text}` ends before it begins; write the earlier day first, like `-6..0`"));
+            return Err(format!(
+                "the window of days `{text}` ends before it begins; write the earlier day first, like `-6..0`"
+            ));
         }
         Ok(days)
     }

@@ -31,6 +31,9 @@ pub struct Training {
     pub clip: f64,
     /// Share of the values of a history that are left out at random while training: makes it robust to short ones.
     pub history_dropout: f64,
+    /// What becomes of the positive's own item in a history of its user while training: `drop` takes it out, for histories
+    /// that were made without regard to time.
+    pub target_in_history: TargetInHistory,
     pub validation: Validation,
     pub early_stopping: EarlyStopping,
     /// Cores for training; 0 takes them all. The result does not depend on it.
@@ -53,11 +56,22 @@ impl Default for Training {
             table_decay: 0.0,
             clip: 1.0,
             history_dropout: 0.0,
+            target_in_history: TargetInHistory::Keep,
             validation: Validation::default(),
             early_stopping: EarlyStopping::default(),
             threads: 0,
         }
     }
+}
+
+/// What becomes of a positive's own item in a history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetInHistory {
+    /// It is a value like others: right where histories end before their event.
+    #[default]
+    Keep,
+    Drop,
 }
 
 /// Strength of the logQ correction per source of negatives: 1 removes the bias of the draw entirely, 0 leaves it.

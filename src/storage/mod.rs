@@ -2,9 +2,11 @@
 
 mod credentials;
 mod open;
+mod read;
 mod shards;
 mod store;
 
 pub use open::open;
-pub use shards::{FileEntry, ShardWriter, read_parquet, read_parquet_stream, sorted_parts};
+pub use read::{parquet_schema, read_parquet, read_parquet_stream, sorted_parts};
+pub use shards::{FileEntry, ShardWriter};
 pub use store::{Created, Object, Store, sha256_hex};

@@ -1,7 +1,7 @@
 //! From a URL to a store.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -43,18 +43,35 @@ pub fn open(url: &str) -> Result<Store> {
 fn local(path: &Path) -> Result<Store> {
     let path = std::path::absolute(path)
         .map_err(|error| Error::config(format!("`{}` is not a usable path", path.display())).caused_by(error))?;
+    let path = without_dots(&path);
     let key = Key::from_absolute_path(&path)
         .map_err(|error| Error::config(format!("`{}` is not a usable path", path.display())).caused_by(error))?;
     let store = LocalFileSystem::new().with_automatic_cleanup(false);
     Ok(Store::new(Arc::new(store), parse_url("file://")?, key, path.to_string_lossy().into_owned()))
 }
 
+/// `/a/../b` as `/b`, which the store's keys cannot say.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
 fn s3(bucket: &str, prefix: &str) -> Result<Store> {
     if bucket.is_empty() {
         return Err(Error::config("`s3://` without a bucket; write it like s3://my-bucket/prefix"));
     }
-    let retry = RetryConfig { max_retries: 10, retry_timeout: Duration::from_secs(180), ..Default::default() };
-    let client = ClientOptions::new().with_timeout(Duration::from_secs(120)).with_connect_timeout(Duration::from_secs(5));
+    let retry = RetryConfig { max_retries: 10, retry_timeout: retry_time(), ..Default::default() };
+    let client =
+        ClientOptions::new().with_timeout(Duration::from_secs(120)).with_connect_timeout(Duration::from_secs(5));
     // from_env would take the client's own AWS_ALLOW_HTTP too, so the options come first
     let mut builder = AmazonS3Builder::new().with_client_options(client);
     for (name, value) in std::env::vars() {
@@ -89,6 +106,12 @@ fn s3(bucket: &str, prefix: &str) -> Result<Store> {
     let url = format!("s3://{bucket}");
     let full = if prefix.is_empty() { url.clone() } else { format!("{url}/{prefix}") };
     Ok(Store::new(Arc::new(store), parse_url(&url)?, parse_key(prefix)?, full))
+}
+
+/// How long one request is repeated before the job leaves with "try again": `TWOTOWER_RETRY_SECONDS`, or a minute.
+fn retry_time() -> Duration {
+    let seconds = std::env::var("TWOTOWER_RETRY_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(60))
 }
 
 fn parse_key(prefix: &str) -> Result<Key> {

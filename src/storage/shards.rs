@@ -1,14 +1,12 @@
-//! Tables as Parquet files `part-00000.parquet …` in a folder: written with sizes and checksums, read as batches.
+//! Tables as Parquet files `part-00000.parquet …` in a folder, written with sizes and checksums.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
-use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
@@ -63,6 +61,8 @@ pub struct ShardWriter {
     schema: SchemaRef,
     properties: WriterProperties,
     rows_per_file: u64,
+    /// Number of files, where their names carry it.
+    of: Option<usize>,
     open: Option<OpenFile>,
     done: Vec<FileEntry>,
     pending: Pending,
@@ -82,10 +82,17 @@ impl ShardWriter {
             schema,
             properties,
             rows_per_file: rows_per_file.max(1),
+            of: None,
             open: None,
             done: Vec::new(),
             pending: Pending::default(),
         }
+    }
+
+    /// Names the files `part-00000-of-00004.parquet …`; the caller ends each with [`ShardWriter::close_file`].
+    pub fn of(mut self, files: usize) -> Self {
+        self.of = Some(files);
+        self
     }
 
     /// Appends rows; starts a new file where one is full.
@@ -118,7 +125,7 @@ impl ShardWriter {
             .map_err(|error| Error::internal(format!("cannot encode {}", file.key)).caused_by(error))?;
         self.drain().await?;
         let mut file = self.open.take().expect("it is open");
-        file.upload.shutdown().await.map_err(|error| write_error(&self.store, &file.key, error))?;
+        file.upload.shutdown().await.map_err(|error| self.store.explain_io(error, "write", &file.key))?;
         self.done.push(FileEntry {
             key: file.key,
             bytes: file.bytes,
@@ -138,7 +145,8 @@ impl ShardWriter {
     }
 
     fn open_file(&mut self) -> Result<()> {
-        let key = format!("{}/part-{:05}.parquet", self.folder, self.done.len());
+        let of = self.of.map(|files| format!("-of-{files:05}")).unwrap_or_default();
+        let key = format!("{}/part-{:05}{of}.parquet", self.folder, self.done.len());
         let encoder = ArrowWriter::try_new(self.pending.clone(), self.schema.clone(), Some(self.properties.clone()))
             .map_err(|error| Error::internal(format!("cannot encode {key}")).caused_by(error))?;
         let upload = BufWriter::new(self.store.object_store(), self.store.path_of(&key));
@@ -152,70 +160,8 @@ impl ShardWriter {
         if let (false, Some(file)) = (bytes.is_empty(), self.open.as_mut()) {
             file.hash.update(&bytes);
             file.bytes += bytes.len() as u64;
-            file.upload.write_all(&bytes).await.map_err(|error| write_error(&self.store, &file.key, error))?;
+            file.upload.write_all(&bytes).await.map_err(|error| self.store.explain_io(error, "write", &file.key))?;
         }
         Ok(())
     }
-}
-
-fn write_error(store: &Store, key: &str, error: std::io::Error) -> Error {
-    match error.downcast::<object_store::Error>() {
-        Ok(inner) => store.explain(inner, "write", key),
-        Err(error) => store.explain(object_store::Error::Generic { store: "store", source: Box::new(error) }, "write", key),
-    }
-}
-
-/// Streams the rows of Parquet files one after another, in the order given. `columns` (all when `None`) keeps only those, in
-/// the file's order.
-pub fn read_parquet_stream(
-    store: &Store,
-    keys: Vec<String>,
-    columns: Option<Vec<String>>,
-    batch_rows: usize,
-) -> impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<> {
-    let store = store.clone();
-    let files = futures::stream::iter(keys).then(move |key| {
-        let (store, columns) = (store.clone(), columns.clone());
-        async move { open_parquet(&store, &key, columns.as_deref(), batch_rows).await }
-    });
-    Box::pin(files.try_flatten())
-}
-
-/// All rows of Parquet files, for tables known to be small.
-pub async fn read_parquet(store: &Store, keys: Vec<String>, columns: Option<Vec<String>>) -> Result<Vec<RecordBatch>> {
-    read_parquet_stream(store, keys, columns, 8192).try_collect().await
-}
-
-async fn open_parquet(
-    store: &Store,
-    key: &str,
-    columns: Option<&[String]>,
-    batch_rows: usize,
-) -> Result<impl Stream<Item = Result<RecordBatch>> + use<>> {
-    let url = store.url_of(key);
-    let broken = move |error: parquet::errors::ParquetError| {
-        Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
-    };
-    let size = store.head(key).await?.ok_or_else(|| Error::config(format!("{} does not exist", store.url_of(key))))?.size;
-    let reader = ParquetObjectReader::new(store.object_store(), store.path_of(key)).with_file_size(size);
-    let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(broken.clone())?;
-    if let Some(columns) = columns {
-        let schema = builder.schema().clone();
-        for column in columns {
-            if schema.field_with_name(column).is_err() {
-                return Err(Error::config(format!("{} has no column `{column}`", store.url_of(key))));
-            }
-        }
-        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str));
-        builder = builder.with_projection(mask);
-    }
-    let stream = builder.with_batch_size(batch_rows).build().map_err(broken.clone())?;
-    Ok(stream.map_err(broken))
-}
-
-/// The `.parquet` keys of file entries, in order.
-pub fn sorted_parts(files: &[FileEntry]) -> Vec<String> {
-    let mut keys: Vec<String> = files.iter().map(|file| file.key.clone()).filter(|key| key.ends_with(".parquet")).collect();
-    keys.sort();
-    keys
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
+use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use sha2::{Digest, Sha256};
@@ -92,7 +93,8 @@ impl Store {
     /// Reads an object into a local file, and returns its size and SHA-256.
     pub async fn get_to_file(&self, key: &str, file: &std::path::Path) -> Result<(u64, String)> {
         use tokio::io::AsyncWriteExt;
-        let local = |error: std::io::Error| Error::transient(format!("cannot write {}", file.display())).caused_by(error);
+        let local =
+            |error: std::io::Error| Error::transient(format!("cannot write {}", file.display())).caused_by(error);
         let found = self.inner.get(&self.path_of(key)).await.map_err(|error| self.explain(error, "read", key))?;
         let mut stream = found.into_stream();
         let mut out = tokio::fs::File::create(file).await.map_err(local)?;
@@ -122,6 +124,27 @@ impl Store {
             hash.update(&chunk);
         }
         Ok(Some((size, hex(&hash.finalize()))))
+    }
+
+    /// Writes a local file as an object, streaming, over any that is there; returns its size and SHA-256.
+    pub async fn put_from_file(&self, key: &str, file: &std::path::Path) -> Result<(u64, String)> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let local =
+            |error: std::io::Error| Error::transient(format!("cannot read {}", file.display())).caused_by(error);
+        let mut source = tokio::fs::File::open(file).await.map_err(local)?;
+        let mut upload = BufWriter::new(self.inner.clone(), self.path_of(key));
+        let (mut buffer, mut size, mut hash) = (vec![0; 1 << 20], 0, Sha256::new());
+        loop {
+            let read = source.read(&mut buffer).await.map_err(local)?;
+            if read == 0 {
+                break;
+            }
+            size += read as u64;
+            hash.update(&buffer[..read]);
+            upload.write_all(&buffer[..read]).await.map_err(|error| self.explain_io(error, "write", key))?;
+        }
+        upload.shutdown().await.map_err(|error| self.explain_io(error, "write", key))?;
+        Ok((size, hex(&hash.finalize())))
     }
 
     /// Writes an object, over any that is there.
@@ -199,6 +222,16 @@ impl Store {
         Object { key, size: meta.size, modified: meta.last_modified, e_tag: meta.e_tag }
     }
 
+    /// What [`Store::explain`] says of an error that came through a writer.
+    pub(super) fn explain_io(&self, error: std::io::Error, doing: &str, key: &str) -> Error {
+        match error.downcast::<object_store::Error>() {
+            Ok(inner) => self.explain(inner, doing, key),
+            Err(error) => {
+                self.explain(object_store::Error::Generic { store: "store", source: Box::new(error) }, doing, key)
+            }
+        }
+    }
+
     /// An object_store error in the operator's words.
     pub fn explain(&self, error: object_store::Error, doing: &str, key: &str) -> Error {
         use object_store::Error::*;
@@ -207,16 +240,20 @@ impl Store {
         let (kind, advice) = match &error {
             NotFound { .. } => (Kind::Config, "it does not exist; look at the path and bucket in the config"),
             PermissionDenied { .. } => (Kind::Config, "permission was denied; the job's credentials must allow it"),
-            Unauthenticated { .. } => (Kind::Config, "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role"),
+            Unauthenticated { .. } => (
+                Kind::Config,
+                "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role",
+            ),
             _ if text.contains("Permission denied") || text.contains("Read-only file system") => {
                 (Kind::Config, "permission was denied; the job's user must be able to do that")
             }
             _ if text.contains("Not a directory") || text.contains("Is a directory") => {
                 (Kind::Config, "a file stands where a folder is needed, or the other way round")
             }
-            _ if text.contains("InvalidAccessKeyId") || text.contains("SignatureDoesNotMatch") => {
-                (Kind::Config, "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role")
-            }
+            _ if text.contains("InvalidAccessKeyId") || text.contains("SignatureDoesNotMatch") => (
+                Kind::Config,
+                "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role",
+            ),
             _ if text.contains("PermanentRedirect") || text.contains("AuthorizationHeaderMalformed") => {
                 (Kind::Config, "the bucket is in another region; set AWS_REGION")
             }

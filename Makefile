@@ -1,0 +1,29 @@
+# Each target does its own set-up: missing system packages, then the build.
+.PHONY: help setup install-deps build demo test lint bench release clean-demo
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup install-deps: ## install the system packages that are missing
+	@scripts/setup.sh
+
+build: setup ## build the program (target/debug/twotower: optimised, quick to build)
+	cargo build
+
+demo: build ## a week of synthetic logs, two daily runs, recommendations for one user
+	scripts/demo.sh
+
+test: lint ## everything that CI checks: lint, then every test
+	cargo test --workspace
+
+lint: setup ## format, clippy with warnings denied, docs
+	scripts/lint.sh
+
+bench: setup ## speed of the parts
+	scripts/bench.sh
+
+release: setup ## an optimised program that runs from any folder: target/release/twotower
+	cargo build --release
+
+clean-demo: ## remove what the demo wrote
+	rm -rf demo

@@ -1,0 +1,335 @@
+//! The kernel against straight loops in f64, and those against finite differences.
+
+use super::*;
+
+/// A batch that owns its data; every option is off until a test turns it on.
+#[derive(Clone)]
+struct Batch {
+    dim: usize,
+    users: Vec<f32>,
+    items: Vec<f32>,
+    log_q: Vec<f32>,
+    hard: (Vec<u32>, Vec<u32>),
+    hard_log_weight: f32,
+    masked: (Vec<u32>, Vec<u32>),
+    inv_temperature: f32,
+    weights: Option<Vec<f32>>,
+    draws: Draws,
+}
+
+/// splitmix64, so that a test is the same every time.
+#[derive(Clone)]
+struct Draws(u64);
+
+impl Draws {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn unit(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 24) as f32
+    }
+}
+
+impl Batch {
+    fn new(batch: usize, shared: usize, dim: usize, temperature: f32) -> Self {
+        let mut draws = Draws((batch * 1_000_003 + shared * 101 + dim) as u64);
+        let users = vectors(&mut draws, batch, dim);
+        let items = vectors(&mut draws, shared, dim);
+        Self {
+            dim,
+            users,
+            items,
+            log_q: vec![0.0; shared],
+            hard: (Vec::new(), Vec::new()),
+            hard_log_weight: 0.0,
+            masked: (Vec::new(), Vec::new()),
+            inv_temperature: 1.0 / temperature,
+            weights: None,
+            draws,
+        }
+    }
+
+    fn rows(&self) -> usize {
+        self.users.len() / self.dim
+    }
+
+    fn with_log_q(mut self) -> Self {
+        let draws = &mut self.draws;
+        self.log_q.iter_mut().for_each(|q| *q = -12.0 * draws.unit());
+        self
+    }
+
+    fn with_weights(mut self) -> Self {
+        let weights = (0..self.rows()).map(|row| if row % 5 == 3 { 0.0 } else { self.draws.unit() });
+        self.weights = Some(weights.collect());
+        self
+    }
+
+    /// Up to `most` columns of `extra` new ones for each row, some shared between rows or twice in one.
+    fn with_hard(mut self, extra: usize, most: usize) -> Self {
+        let shared = self.log_q.len();
+        let new = vectors(&mut self.draws, extra, self.dim);
+        self.items.extend(new);
+        self.hard.0.push(0);
+        for _ in 0..self.rows() {
+            for _ in 0..self.draws.below(most + 1) {
+                let col = shared + self.draws.below(extra);
+                self.hard.1.push(col as u32);
+            }
+            self.hard.0.push(self.hard.1.len() as u32);
+        }
+        self.hard_log_weight = 0.7;
+        self
+    }
+
+    /// Up to `most` columns of each row, unsorted, with duplicates, and often the row's own.
+    fn with_masks(mut self, most: usize) -> Self {
+        self.masked.0.push(0);
+        for row in 0..self.rows() {
+            for _ in 0..self.draws.below(most + 1) {
+                let col = self.draws.below(self.log_q.len());
+                self.masked.1.push(col as u32);
+            }
+            if row % 2 == 0 {
+                self.masked.1.push(row as u32);
+            }
+            self.masked.0.push(self.masked.1.len() as u32);
+        }
+        self
+    }
+
+    fn with_all_masked(mut self) -> Self {
+        let shared = self.log_q.len() as u32;
+        self.masked.0 = (0..=self.rows() as u32).map(|row| row * shared).collect();
+        self.masked.1 = (0..self.rows()).flat_map(|_| 0..shared).collect();
+        self
+    }
+
+    fn inputs(&self) -> SoftmaxInputs<'_> {
+        SoftmaxInputs {
+            dim: self.dim,
+            users: &self.users,
+            items: &self.items,
+            log_q: &self.log_q,
+            hard: Csr { offsets: &self.hard.0, cols: &self.hard.1 },
+            hard_log_weight: self.hard_log_weight,
+            masked: Csr { offsets: &self.masked.0, cols: &self.masked.1 },
+            inv_temperature: self.inv_temperature,
+            weights: self.weights.as_deref(),
+        }
+    }
+
+    fn run(&self) -> SoftmaxOutputs {
+        let mut outputs = SoftmaxOutputs::default();
+        SoftmaxKernel::new().run(&self.inputs(), &mut outputs);
+        outputs
+    }
+
+    fn agrees(&self, name: &str) {
+        let (fast, slow) = (self.run(), Reference::of(self));
+        let near = |what: &str, a: f64, b: f64, size: f64| {
+            assert!((a - b).abs() <= 1e-5 * size, "{name}: {what} is {a:e}, want {b:e} (size {size:e})");
+        };
+        let all_near = |what: &str, a: &[f32], b: &[f64]| {
+            assert_eq!(a.len(), b.len());
+            let size = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            a.iter().zip(b).for_each(|(a, b)| near(what, f64::from(*a), *b, size));
+        };
+        near("loss", fast.loss, slow.loss, slow.loss);
+        all_near("row_losses", &fast.row_losses, &slow.row_losses);
+        all_near("d_users", &fast.d_users, &slow.d_users);
+        all_near("d_items", &fast.d_items, &slow.d_items);
+        let size = slow.slope_size;
+        near("d_inv_temperature", fast.d_inv_temperature, slow.d_inv_temperature, size);
+        near("positive_probability", fast.positive_probability, slow.positive_probability, 1.0);
+    }
+}
+
+/// `count` random unit vectors.
+fn vectors(draws: &mut Draws, count: usize, dim: usize) -> Vec<f32> {
+    let mut rows: Vec<f32> = (0..count * dim).map(|_| draws.unit() * 2.0 - 1.0).collect();
+    let mut norms = vec![0.0; count];
+    crate::math::normalize_rows(&mut rows, dim, 1e-12, &mut norms);
+    rows
+}
+
+/// The definition, in f64 and straight loops.
+struct Reference {
+    loss: f64,
+    row_losses: Vec<f64>,
+    d_users: Vec<f64>,
+    d_items: Vec<f64>,
+    d_inv_temperature: f64,
+    /// Sum of the absolute terms of `d_inv_temperature`, which may cancel.
+    slope_size: f64,
+    positive_probability: f64,
+}
+
+impl Reference {
+    fn of(batch: &Batch) -> Self {
+        let users = batch.users.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let items = batch.items.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        Self::at(batch, &users, &items, f64::from(batch.inv_temperature))
+    }
+
+    fn at(batch: &Batch, users: &[f64], items: &[f64], inv_temperature: f64) -> Self {
+        let (dim, rows, shared) = (batch.dim, batch.rows(), batch.log_q.len());
+        let inputs = batch.inputs();
+        let weight = |row: usize| batch.weights.as_ref().map_or(1.0, |w| f64::from(w[row]));
+        let total: f64 = (0..rows).map(weight).sum();
+        let mut result = Self {
+            loss: 0.0,
+            row_losses: Vec::new(),
+            d_users: vec![0.0; users.len()],
+            d_items: vec![0.0; items.len()],
+            d_inv_temperature: 0.0,
+            slope_size: 0.0,
+            positive_probability: 0.0,
+        };
+        for row in 0..rows {
+            let masked = &inputs.masked.cols[inputs.masked.bounds(row)];
+            let mut columns: Vec<(usize, f64)> = (0..shared)
+                .filter(|&col| col == row || !masked.contains(&(col as u32)))
+                .map(|col| (col, -f64::from(batch.log_q[col])))
+                .collect();
+            let owned = &inputs.hard.cols[inputs.hard.bounds(row)];
+            columns.extend(owned.iter().map(|&c| (c as usize, f64::from(batch.hard_log_weight))));
+            let product = |col: usize| -> f64 { (0..dim).map(|k| users[row * dim + k] * items[col * dim + k]).sum() };
+            let logits: Vec<f64> = columns.iter().map(|&(col, bias)| inv_temperature * product(col) + bias).collect();
+            let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = logits.iter().map(|z| (z - max).exp()).sum();
+            let own = columns.iter().position(|c| c.0 == row).expect("the positive is there");
+            let others: f64 = (0..logits.len()).filter(|&k| k != own).map(|k| (logits[k] - max).exp()).sum();
+            // As the kernel does it: 1 - p loses digits that f64 has only just enough of.
+            let loss = if logits[own] == max { others.ln_1p() } else { sum.ln() + max - logits[own] };
+            result.loss += weight(row) / total * loss;
+            result.row_losses.push(loss);
+            result.positive_probability += weight(row) / total * (logits[own] - max).exp() / sum;
+            for (k, &(col, _)) in columns.iter().enumerate() {
+                let p = if k == own { -others / sum } else { (logits[k] - max).exp() / sum };
+                let slope = weight(row) / total * p;
+                result.d_inv_temperature += slope * product(col);
+                result.slope_size += (slope * product(col)).abs();
+                for d in 0..dim {
+                    result.d_users[row * dim + d] += slope * inv_temperature * items[col * dim + d];
+                    result.d_items[col * dim + d] += slope * inv_temperature * users[row * dim + d];
+                }
+            }
+        }
+        result
+    }
+}
+
+#[test]
+fn the_reference_agrees_with_finite_differences() {
+    let batch = Batch::new(5, 9, 3, 0.3).with_log_q().with_weights().with_hard(4, 3).with_masks(3);
+    let users: Vec<f64> = batch.users.iter().map(|&v| f64::from(v)).collect();
+    let items: Vec<f64> = batch.items.iter().map(|&v| f64::from(v)).collect();
+    let heat = f64::from(batch.inv_temperature);
+    let exact = Reference::at(&batch, &users, &items, heat);
+    let step = 1e-5;
+    let moved = |v: &[f64], k: usize, by: f64| {
+        let mut v = v.to_vec();
+        v[k] += by;
+        v
+    };
+    for (k, &slope) in exact.d_users.iter().enumerate() {
+        let loss = |by| Reference::at(&batch, &moved(&users, k, by), &items, heat).loss;
+        assert!(((loss(step) - loss(-step)) / (2.0 * step) - slope).abs() < 1e-8);
+    }
+    for (k, &slope) in exact.d_items.iter().enumerate() {
+        let loss = |by| Reference::at(&batch, &users, &moved(&items, k, by), heat).loss;
+        assert!(((loss(step) - loss(-step)) / (2.0 * step) - slope).abs() < 1e-8);
+    }
+    let loss = |by| Reference::at(&batch, &users, &items, heat + by).loss;
+    assert!(((loss(step) - loss(-step)) / (2.0 * step) - exact.d_inv_temperature).abs() < 1e-8);
+}
+
+#[test]
+fn every_option_agrees_with_the_reference_alone_and_together() {
+    for temperature in [0.02, 0.07, 0.3, 1.0] {
+        let plain = || Batch::new(70, 150, 12, temperature);
+        plain().agrees("plain");
+        plain().with_log_q().agrees("log_q");
+        plain().with_weights().agrees("weights");
+        plain().with_hard(40, 4).agrees("hard");
+        plain().with_masks(9).agrees("masks");
+        plain().with_all_masked().agrees("all masked");
+        plain().with_all_masked().with_hard(40, 4).agrees("only hard");
+        plain().with_log_q().with_weights().with_hard(40, 4).with_masks(9).agrees("together");
+    }
+}
+
+#[test]
+fn every_shape_agrees_with_the_reference() {
+    for (rows, shared, dim) in
+        [(1, 1, 8), (1, 2, 1), (2, 700, 5), (63, 63, 7), (64, 64, 64), (65, 1100, 33), (200, 513, 16)]
+    {
+        let plain = Batch::new(rows, shared, dim, 0.1);
+        plain.agrees(&format!("{rows} x {shared} x {dim}"));
+        plain.with_log_q().with_weights().with_hard(9, 3).with_masks(4).agrees("with options");
+    }
+    Batch::new(1500, 1600, 16, 0.05).with_hard(300, 2).with_masks(2).agrees("many blocks a task");
+}
+
+#[test]
+fn a_trained_model_with_near_certain_positives_keeps_its_small_gradients() {
+    let mut batch = Batch::new(80, 120, 32, 0.02);
+    batch.items[..80 * 32].copy_from_slice(&batch.users);
+    assert!(batch.run().loss < 1e-4);
+    batch.agrees("certain");
+    batch.with_hard(20, 2).with_log_q().agrees("certain, with options");
+}
+
+#[test]
+fn the_bits_are_the_same_for_any_thread_count_and_for_reused_memory() {
+    let batch = Batch::new(1100, 1300, 24, 0.05);
+    let batch = batch.with_log_q().with_weights().with_hard(300, 3).with_masks(5);
+    let in_pool = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("a pool").install(|| {
+            let (mut kernel, mut outputs) = (SoftmaxKernel::new(), SoftmaxOutputs::default());
+            kernel.run(&Batch::new(100, 2000, 40, 0.5).inputs(), &mut outputs);
+            kernel.run(&batch.inputs(), &mut outputs);
+            outputs
+        })
+    };
+    let one = in_pool(1);
+    for threads in [2, 5] {
+        let many = in_pool(threads);
+        assert_eq!(one.loss.to_bits(), many.loss.to_bits());
+        assert_eq!(one.d_inv_temperature.to_bits(), many.d_inv_temperature.to_bits());
+        let same = |a: &[f32], b: &[f32]| {
+            assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()));
+        };
+        same(&one.row_losses, &many.row_losses);
+        same(&one.d_users, &many.d_users);
+        same(&one.d_items, &many.d_items);
+    }
+}
+
+#[test]
+fn weights_that_are_all_zero_give_zeros() {
+    let mut batch = Batch::new(10, 20, 8, 0.1);
+    batch.weights = Some(vec![0.0; 10]);
+    let outputs = batch.run();
+    assert_eq!(outputs.loss, 0.0);
+    assert!(outputs.d_users.iter().chain(&outputs.d_items).all(|&g| g == 0.0));
+}
+
+#[test]
+fn a_nan_in_a_user_shows_in_its_row_only() {
+    let mut batch = Batch::new(70, 90, 8, 0.1);
+    batch.users[66 * 8] = f32::NAN;
+    let losses = batch.run().row_losses;
+    let bad: Vec<usize> = (0..70).filter(|&row| losses[row].is_nan()).collect();
+    assert_eq!(bad, [66]);
+}

@@ -1,0 +1,244 @@
+//! Embedding tables and their optimizer: row-wise Adagrad on the rows a batch has touched.
+
+use rayon::prelude::*;
+
+use crate::math::{dot, fma, prefetch};
+use crate::pooling::RowGradients;
+
+/// How many touched rows ahead of the one being stepped are fetched from memory.
+const FETCH_AHEAD: usize = 8;
+/// Rows per parallel piece.
+const ROWS_PER_PIECE: usize = 256;
+
+/// One vector and one optimizer cell for each id of a vocabulary.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EmbeddingTable {
+    pub dim: usize,
+    /// [rows, dim] row-major.
+    pub rows: Vec<f32>,
+    /// Adagrad's running sum of each row's mean squared gradient `[rows]`.
+    pub accumulator: Vec<f32>,
+}
+
+/// How new rows get their values: uniform in ±`scale`, a pure function of seed, row and column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowInit {
+    pub seed: u64,
+    /// Largest magnitude; `1 / sqrt(dim)` is the usual choice, see [`RowInit::usual`].
+    pub scale: f32,
+    /// What the accumulator of a new row starts from.
+    pub accumulator: f32,
+}
+
+impl RowInit {
+    /// Scale `1 / sqrt(dim)`, accumulator 0.
+    pub fn usual(dim: usize, seed: u64) -> Self {
+        Self { seed, scale: 1.0 / (dim as f32).sqrt(), accumulator: 0.0 }
+    }
+}
+
+/// One step of row-wise Adagrad.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowwiseAdagrad {
+    pub learning_rate: f32,
+    /// Added to the root of the accumulator (FBGEMM's default is 1e-8).
+    pub epsilon: f32,
+    /// L2 decay, added to the gradient before it is squared; touched rows only. 0 for none.
+    pub weight_decay: f32,
+}
+
+impl EmbeddingTable {
+    pub fn new(rows: usize, dim: usize, init: &RowInit) -> Self {
+        assert!(dim > 0, "an embedding needs a dimension");
+        let mut table = Self { dim, rows: Vec::new(), accumulator: Vec::new() };
+        table.grow(rows, init);
+        table
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.accumulator.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.accumulator.is_empty()
+    }
+
+    /// `[dim]` values of one row.
+    #[inline]
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.rows[row * self.dim..(row + 1) * self.dim]
+    }
+
+    /// Appends rows until there are `to_rows`; row r gets what it would have got from the start.
+    pub fn grow(&mut self, to_rows: usize, init: &RowInit) {
+        let (dim, from) = (self.dim, self.len());
+        assert!(to_rows >= from, "cannot shrink a table of {from} rows to {to_rows}");
+        self.accumulator.resize(to_rows, init.accumulator);
+        self.rows.resize(to_rows * dim, 0.0);
+        let new = self.rows[from * dim..].par_chunks_mut(ROWS_PER_PIECE * dim).enumerate();
+        new.for_each(|(piece, rows)| {
+            for (offset, row) in rows.chunks_exact_mut(dim).enumerate() {
+                let state = row_state(init.seed, (from + piece * ROWS_PER_PIECE + offset) as u64);
+                for (col, value) in row.iter_mut().enumerate() {
+                    let bits = splitmix64(state.wrapping_add((col as u64).wrapping_mul(GOLDEN))) >> 40;
+                    // 24 bits, centred: the values are symmetric about zero and never reach ±scale.
+                    let unit = (bits as f32 + 0.5) / (1 << 23) as f32 - 1.0;
+                    *value = unit * init.scale;
+                }
+            }
+        });
+    }
+
+    /// Steps the touched rows: with `g += weight_decay * row`,
+    /// `accumulator += mean(g^2)`, `row -= learning_rate * g / (sqrt(accumulator) + epsilon)`.
+    ///
+    /// Source: EXACT_ROWWISE_ADAGRAD of FBGEMM, as TorchRec uses it (weight decay mode L2).
+    pub fn apply(&mut self, grads: &RowGradients, optimizer: &RowwiseAdagrad) {
+        let dim = self.dim;
+        assert_eq!(grads.dim(), dim, "gradients of another dimension");
+        self.pieces(grads.rows()).into_par_iter().zip(grads.values().par_chunks(ROWS_PER_PIECE * dim)).for_each(
+            |(piece, values)| {
+                for (k, (&row, g)) in piece.ids.iter().zip(values.chunks_exact(dim)).enumerate() {
+                    if let Some(&soon) = piece.ids.get(k + FETCH_AHEAD) {
+                        let at = soon as usize - piece.first;
+                        prefetch(&piece.rows[at * dim..(at + 1) * dim]);
+                        prefetch(&piece.accumulator[at..at + 1]);
+                    }
+                    let at = row as usize - piece.first;
+                    let weights = &mut piece.rows[at * dim..(at + 1) * dim];
+                    step(weights, &mut piece.accumulator[at], g, optimizer);
+                }
+            },
+        );
+    }
+
+    /// Cuts the table at the row ids, which are sorted, so that pieces can be written in parallel.
+    fn pieces<'a>(&'a mut self, ids: &'a [u32]) -> Vec<TablePiece<'a>> {
+        let (dim, len) = (self.dim, self.len());
+        let (mut rows, mut accumulator) = (self.rows.as_mut_slice(), self.accumulator.as_mut_slice());
+        let mut start = 0;
+        let pieces = ids.chunks(ROWS_PER_PIECE).map(|ids| {
+            let (first, last) = (ids[0] as usize, ids[ids.len() - 1] as usize);
+            assert!(start <= first && last < len, "row ids must be sorted and below {len}");
+            let _untouched = rows.split_off_mut(..(first - start) * dim);
+            let _untouched = accumulator.split_off_mut(..first - start);
+            start = last + 1;
+            TablePiece {
+                ids,
+                first,
+                rows: rows.split_off_mut(..(start - first) * dim).expect("checked above"),
+                accumulator: accumulator.split_off_mut(..start - first).expect("checked above"),
+            }
+        });
+        pieces.collect()
+    }
+}
+
+/// The part of a table from row `first` to the last of `ids`.
+struct TablePiece<'a> {
+    ids: &'a [u32],
+    first: usize,
+    rows: &'a mut [f32],
+    accumulator: &'a mut [f32],
+}
+
+#[inline]
+fn step(weights: &mut [f32], accumulator: &mut f32, g: &[f32], optimizer: &RowwiseAdagrad) {
+    let decay = optimizer.weight_decay;
+    let squares = if decay == 0.0 {
+        dot(g, g)
+    } else {
+        g.iter().zip(weights.iter()).map(|(&g, &w)| fma(decay, w, g).powi(2)).sum()
+    };
+    *accumulator += squares / g.len() as f32;
+    let rate = -optimizer.learning_rate / (accumulator.sqrt() + optimizer.epsilon);
+    for (w, &g) in weights.iter_mut().zip(g) {
+        *w = fma(rate, fma(decay, *w, g), *w);
+    }
+}
+
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The mixer of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").
+fn splitmix64(state: u64) -> u64 {
+    let z = state.wrapping_add(GOLDEN);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn row_state(seed: u64, row: u64) -> u64 {
+    splitmix64(splitmix64(seed) ^ row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INIT: RowInit = RowInit { seed: 42, scale: 0.25, accumulator: 0.1 };
+
+    #[test]
+    fn a_grown_table_equals_one_made_at_once() {
+        let whole = EmbeddingTable::new(1000, 6, &INIT);
+        let mut grown = EmbeddingTable::new(3, 6, &INIT);
+        grown.grow(3, &INIT);
+        grown.grow(517, &INIT);
+        grown.grow(1000, &INIT);
+        assert_eq!(whole, grown);
+        assert_ne!(whole, EmbeddingTable::new(1000, 6, &RowInit { seed: 43, ..INIT }));
+        assert_eq!(whole.accumulator, vec![0.1; 1000]);
+    }
+
+    #[test]
+    fn initial_values_are_uniform_about_zero() {
+        let table = EmbeddingTable::new(20_000, 8, &INIT);
+        let n = table.rows.len() as f64;
+        let mean = table.rows.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let variance = table.rows.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / n;
+        assert!(table.rows.iter().all(|v| v.abs() < 0.25));
+        assert!(mean.abs() < 1e-3, "mean {mean}");
+        assert!((variance - 0.0625 / 3.0).abs() < 2e-4, "variance {variance}");
+    }
+
+    #[test]
+    fn adagrad_agrees_with_f64_and_leaves_other_rows_alone() {
+        for weight_decay in [0.0, 0.03] {
+            let optimizer = RowwiseAdagrad { learning_rate: 0.1, epsilon: 1e-8, weight_decay };
+            let dim = 11;
+            let mut table = EmbeddingTable::new(2000, dim, &INIT);
+            let before = table.clone();
+            let ids: Vec<u32> = (0..2000).filter(|id| id % 3 == 1 || *id == 1999).collect();
+            let values: Vec<f32> = (0..ids.len() * dim).map(|k| ((k * 37) % 101) as f32 * 0.02 - 1.0).collect();
+            let grads = RowGradients::new(dim, ids.clone(), values.clone());
+            table.apply(&grads, &optimizer);
+            let mut touched = ids.iter().zip(values.chunks(dim)).peekable();
+            for row in 0..2000 {
+                let Some((_, g)) = touched.next_if(|t| *t.0 as usize == row) else {
+                    assert_eq!(table.row(row), before.row(row));
+                    assert_eq!(table.accumulator[row], before.accumulator[row]);
+                    continue;
+                };
+                let decay = f64::from(weight_decay);
+                let g: Vec<f64> =
+                    g.iter().zip(before.row(row)).map(|(&g, &w)| f64::from(g) + decay * f64::from(w)).collect();
+                let mean = g.iter().map(|g| g * g).sum::<f64>() / dim as f64;
+                let accumulator = f64::from(before.accumulator[row]) + mean;
+                assert!((f64::from(table.accumulator[row]) - accumulator).abs() < 1e-6);
+                for (k, g) in g.iter().enumerate() {
+                    let want = f64::from(before.row(row)[k]) - 0.1 * g / (accumulator.sqrt() + 1e-8);
+                    assert!((f64::from(table.row(row)[k]) - want).abs() < 1e-6);
+                }
+            }
+            assert!(touched.next().is_none());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "below 4")]
+    fn a_gradient_outside_the_table_is_refused() {
+        let mut table = EmbeddingTable::new(4, 2, &INIT);
+        let grads = RowGradients::new(2, vec![1, 4], vec![0.0; 4]);
+        table.apply(&grads, &RowwiseAdagrad { learning_rate: 0.1, epsilon: 1e-8, weight_decay: 0.0 });
+    }
+}

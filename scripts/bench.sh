@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Time and peak memory of each stage on larger synthetic logs, below demo/bench. A finished bench is removed first, so that
+# no stage is skipped.
+#
+#     scripts/bench.sh [USERS] [ITEMS]
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+users=${1:-20000} items=${2:-20000}
+twotower=$(scripts/program.sh)
+logs=demo/bench/logs-$users-$items out=$PWD/demo/bench/out
+rm -rf "$out"
+[ -e "$logs/impressions/dt=2026-11-20/_SUCCESS" ] || "$twotower" -q generate --out "$logs" --days 7 --users "$users" --items "$items"
+
+set --
+for source in impressions items users ranker_scores; do set -- "$@" --set "sources.$source.path=$PWD/$logs/$source"; done
+printf '%-10s %10s %12s\n' stage seconds 'peak MiB'
+for stage in samples train embed index evaluate publish; do
+    began=$(date +%s%N)
+    "$twotower" -q "$stage" -c configs/demo.yaml --date 2026-11-20 --set output="$out" --set gates.min_recall_over_popularity=null \
+        --set samples.hard_negatives.rank_from=101 --set samples.hard_negatives.rank_to=500 "$@" >/dev/null &
+    process=$! peak=0
+    # the kernel keeps the high-water mark only while the process lives
+    while read -r _ kib _ < <(grep VmHWM "/proc/$process/status" 2>/dev/null); do
+        peak=$kib
+        sleep 0.05
+    done
+    wait "$process"
+    printf '%-10s %10.1f %12d\n' "$stage" "$((($(date +%s%N) - began) / 1000000))e-3" $((peak / 1024))
+done

@@ -1,0 +1,3 @@
+-- The catalogue: every item that is embedded and indexed.
+select *
+from items

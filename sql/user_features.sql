@@ -1,0 +1,22 @@
+-- Every user as a service would see him at the end of the day.
+with
+    newest as (
+        select
+            user_id,
+            item_id,
+            row_number() over (partition by user_id order by event_time desc, item_id desc) as place
+        from liked
+        where not held_out
+    ),
+    histories as (
+        select user_id, array_agg(item_id order by place) as history
+        from newest
+        where place <= $history_length
+        group by user_id
+    )
+select
+    coalesce(u.user_id, h.user_id) as user_id,
+    coalesce(h.history, make_array()) as history,
+    u.* except (user_id)
+from users as u
+full join histories as h on u.user_id = h.user_id

@@ -1,0 +1,58 @@
+//! Arguments that many commands share, and what they open.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::artifacts::RunDate;
+use crate::config::{Config, Overrides};
+use crate::error::Result;
+use crate::job::{Job, Stop};
+use crate::progress::Progress;
+use crate::storage::{self, Store};
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigArgs {
+    /// Config file (YAML); see configs/reference.yaml for every key
+    #[arg(short, long, env = "TWOTOWER_CONFIG")]
+    pub config: PathBuf,
+    /// Override one key, like --set training.epochs=3; may be given many times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct JobArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Date D, for the data interval [D, D+1) in UTC: 2026-11-20, RFC 3339, or Argo's `2026-11-20 02:00:00 +0000 UTC`
+    #[arg(long)]
+    pub date: RunDate,
+    /// Write the summary, which the last line of standard output also carries, to this file as one line of JSON
+    #[arg(long, value_name = "FILE")]
+    pub result_file: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    pub fn load(&self) -> Result<Config> {
+        Config::load(&self.config, &Overrides(self.set.clone()))
+    }
+
+    /// The config and its output folder.
+    pub fn open(&self) -> Result<(Config, Store)> {
+        let config = self.load()?;
+        let output = storage::open(&config.resolve(&config.output))?;
+        Ok((config, output))
+    }
+
+    /// The job for one date.
+    pub fn job(&self, date: RunDate, quiet: bool, stop: Stop) -> Result<Job> {
+        let (config, output) = self.open()?;
+        Ok(Job { config: Arc::new(config), output, date, progress: Progress::new(quiet), stop })
+    }
+}
+
+impl JobArgs {
+    pub fn job(&self, quiet: bool, stop: Stop) -> Result<Job> {
+        self.config.job(self.date, quiet, stop)
+    }
+}

@@ -1,0 +1,14 @@
+use clap::CommandFactory;
+
+use crate::error::Result;
+
+/// Example: twotower completions bash > /etc/bash_completion.d/twotower
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    pub shell: clap_complete::Shell,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    clap_complete::generate(args.shell, &mut super::Cli::command(), "twotower", &mut std::io::stdout());
+    Ok(())
+}

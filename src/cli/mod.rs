@@ -1,0 +1,133 @@
+//! The command line: one command, one file, one `run`.
+
+mod backfill;
+mod check;
+mod common;
+mod completions;
+mod explain;
+mod generate;
+mod plan;
+mod recommend;
+mod release;
+mod run;
+mod schema;
+mod stage;
+mod summary;
+mod tables;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::Result;
+use crate::job::Stop;
+
+/// Turn a recommender's impression logs into a published two-tower retrieval release.
+#[derive(Debug, Parser)]
+#[command(name = "twotower", version, about, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "\
+Examples:
+  twotower check -c job.yaml                         is everything in place?
+  twotower run -c job.yaml --date 2026-11-20         logs to release, for one date
+  twotower recommend -c job.yaml --user 42 -k 10     ask the published release
+
+Exit codes: 0 done (also when it was done before), 99 no data for the date, 64 usage, 65 a gate refused the release,
+70 a fault of this program, 75 try again, 78 config, SQL or data must change, 143 ended by SIGTERM.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub logging: Logging,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How much is said on standard error, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Logging {
+    /// Say only warnings and errors, and draw no bars
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice for the libraries' own logs
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Form of the logs
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto)]
+    pub log_format: LogFormat,
+}
+
+/// Form of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run every stage of one date, then publish
+    Run(run::Args),
+    /// Build the sample tables of one date
+    Samples(stage::Args),
+    /// Train the two towers on the samples of one date
+    Train(stage::Args),
+    /// Compute the vectors of all items
+    Embed(stage::Args),
+    /// Build the nearest-neighbour index over them
+    Index(stage::Args),
+    /// Measure the candidate on the holdout and write its report
+    Evaluate(stage::Args),
+    /// Hold the candidate against the gates and publish it
+    Publish(stage::Args),
+    /// Run a range of dates, both ends included
+    Backfill(backfill::Args),
+    /// Say what would run for a date or a range, and why; changes nothing
+    Plan(plan::Args),
+    /// Look at config, SQL, sources and store before anything runs
+    Check(check::Args),
+    /// Print the bound SQL of the sample tables and their physical plans
+    Explain(explain::Args),
+    /// Ask the published release for a user's items, as a service would
+    Recommend(recommend::Args),
+    /// List, show or verify published releases
+    Release(release::Args),
+    /// Write synthetic logs with a planted taste
+    Generate(generate::Args),
+    /// Print the JSON Schema of the config
+    Schema(schema::Args),
+    /// Print a shell's completions
+    Completions(completions::Args),
+}
+
+impl Cli {
+    /// Runs the command. `stop` is set when the process is told to end.
+    pub async fn run(self, stop: Stop) -> Result<()> {
+        let quiet = self.logging.quiet;
+        match self.command {
+            Command::Run(args) => run::run(args, quiet, stop).await,
+            Command::Samples(args) => stage::run(args, crate::pipeline::Stage::Samples, quiet, stop).await,
+            Command::Train(args) => stage::run(args, crate::pipeline::Stage::Train, quiet, stop).await,
+            Command::Embed(args) => stage::run(args, crate::pipeline::Stage::Embed, quiet, stop).await,
+            Command::Index(args) => stage::run(args, crate::pipeline::Stage::Index, quiet, stop).await,
+            Command::Evaluate(args) => stage::run(args, crate::pipeline::Stage::Evaluate, quiet, stop).await,
+            Command::Publish(args) => stage::run(args, crate::pipeline::Stage::Publish, quiet, stop).await,
+            Command::Backfill(args) => backfill::run(args, quiet, stop).await,
+            Command::Plan(args) => plan::run(args, quiet, stop).await,
+            Command::Check(args) => check::run(args, quiet, stop).await,
+            Command::Explain(args) => explain::run(args, quiet, stop).await,
+            Command::Recommend(args) => recommend::run(args).await,
+            Command::Release(args) => release::run(args).await,
+            Command::Generate(args) => generate::run(args).await,
+            Command::Schema(args) => schema::run(args),
+            Command::Completions(args) => completions::run(args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

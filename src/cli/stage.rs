@@ -1,0 +1,21 @@
+use crate::error::Result;
+use crate::job::Stop;
+use crate::pipeline::{self, Scope, Stage};
+
+use super::{common::JobArgs, summary};
+
+/// Example: twotower train -c job.yaml --date 2026-11-20
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Publish although a release of a later date is out
+    #[arg(long)]
+    pub publish: bool,
+}
+
+pub async fn run(args: Args, stage: Stage, quiet: bool, stop: Stop) -> Result<()> {
+    let job = args.job.job(quiet, stop)?;
+    let outcome = pipeline::run(&job, Scope::Only(stage), args.publish).await;
+    summary::finish(&job, outcome, args.job.result_file.as_deref())
+}

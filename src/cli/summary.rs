@@ -1,0 +1,106 @@
+//! What a job prints at its end: tables for people, then one line of JSON for schedulers.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::artifacts::{Metrics, RunDate};
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::pipeline::Outcome;
+
+use super::tables::table;
+
+/// The summary must fit where schedulers keep small results.
+const MOST_BYTES: usize = 4096;
+
+/// Prints the outcome of one date, or writes the failure where a scheduler looks for it and passes it on.
+pub fn finish(job: &Job, outcome: Result<Outcome>, result_file: Option<&Path>) -> Result<()> {
+    match outcome {
+        Ok(outcome) => {
+            print_tables(&outcome);
+            write(&outcome.summary(), result_file)
+        }
+        Err(error) => {
+            let failure = json!({ "status": "failed", "date": job.date, "kind": error.kind.name(), "error": shorten(&error.to_string()) });
+            write(&failure, result_file)?;
+            Err(error)
+        }
+    }
+}
+
+/// The summary of a range of dates.
+pub fn of_backfill(from: RunDate, to: RunDate, days: &[Value]) -> Value {
+    let count = |status: &str| days.iter().filter(|day| day["status"] == status).count();
+    json!({
+        "status": "done",
+        "from": from,
+        "to": to,
+        "days": days.len(),
+        "published": count("published"),
+        "done_before": count("done before"),
+        "no_data": count("no_data"),
+        "last": days.last().map(|day| day["date"].clone()),
+    })
+}
+
+/// Prints the summary as the last line of standard output, and into `result_file`.
+pub fn write(summary: &Value, result_file: Option<&Path>) -> Result<()> {
+    let line = summary.to_string();
+    debug_assert!(line.len() <= MOST_BYTES, "the summary holds only short values");
+    println!("{line}");
+    if let Some(file) = result_file {
+        std::fs::write(file, format!("{line}\n")).map_err(|error| {
+            Error::config(format!(
+                "cannot write --result-file {}; give a file in a folder that exists and may be written",
+                file.display()
+            ))
+            .caused_by(error)
+        })?;
+    }
+    Ok(())
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(1500).collect()
+}
+
+fn print_tables(outcome: &Outcome) {
+    let stages = outcome.stages.iter().map(|stage| {
+        let seconds = if stage.skipped { "done before".to_string() } else { format!("{:.1}", stage.seconds) };
+        vec![stage.stage.to_string(), seconds, (stage.peak_memory >> 20).to_string()]
+    });
+    println!("\n{} {}\n", outcome.date, outcome.status);
+    print!("{}", table(&["stage", "seconds", "peak MiB"], stages));
+    let Some(facts) = &outcome.evaluation else {
+        println!();
+        return;
+    };
+    println!("\n{} users, {} items to find; what users had before is left out", facts.users, facts.targets);
+    let mut rows = Vec::new();
+    for (name, metrics) in
+        [("two towers, exact", &facts.exact), ("two towers, index", &facts.indexed), ("popularity", &facts.popularity)]
+    {
+        rows.extend(metric_rows(name, metrics));
+    }
+    print!("{}", table(&["", "K", "recall", "NDCG", "hit rate", "MRR", "coverage"], rows));
+    if let Some(report) = &outcome.report {
+        println!("\nreport: {report}");
+    }
+    if let Some(release) = &outcome.release {
+        println!(
+            "release: {} ({} items, index {})",
+            release.release,
+            release.items,
+            format!("{} {}", release.index_factory, release.search_parameters).trim_end()
+        );
+    }
+    println!();
+}
+
+fn metric_rows<'a>(name: &'a str, metrics: &'a Metrics) -> impl Iterator<Item = Vec<String>> + 'a {
+    metrics.at.iter().map(move |(k, at)| {
+        let values = [at.recall, at.ndcg, at.hit_rate, at.mrr, at.coverage].map(|value| format!("{value:.4}"));
+        [vec![name.to_string(), k.to_string()], values.to_vec()].concat()
+    })
+}

@@ -1,0 +1,95 @@
+//! The item tower over the whole catalogue: one vector an item, in files of like size.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use futures::StreamExt;
+use tracing::info;
+
+use crate::artifacts::{EmbedFacts, Id, Ids, SampleSet, TrainedModel, Written};
+use crate::error::{Error, Result};
+use crate::features::Side;
+use crate::job::{Job, threads};
+use crate::model::Towers;
+use crate::storage::{ShardWriter, read_parquet_stream, sorted_parts};
+
+/// Rows that go through the tower together.
+const BATCH_ROWS: usize = 8192;
+
+/// Writes `part-00000-of-N.parquet …` with `item_id` and `vector` to `folder`.
+pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &str) -> Result<Written<EmbedFacts>> {
+    let towers = Towers::load(&job.output, &model.folder).await?;
+    let facts = &samples.record.facts;
+    let table = facts
+        .tables
+        .get("item_features")
+        .ok_or_else(|| Error::config("the samples have no table `item_features`; run the samples stage again"))?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(job.config.training.threads)).build();
+    let pool = pool.map_err(|error| Error::internal("cannot start threads").caused_by(error))?;
+    let shards = job.config.embedding.shards.min(table.rows.max(1) as usize);
+    let vector =
+        Field::new_fixed_size_list("vector", Field::new("item", DataType::Float32, false), towers.dim() as i32, false);
+    let schema = Arc::new(Schema::new(vec![Field::new("item_id", facts.item_id_type.arrow(), false), vector]));
+    let mut writer = ShardWriter::new(&job.output, folder, schema.clone(), u64::MAX).of(shards);
+    let mut columns = towers.feature_columns(Side::Item);
+    columns.push("item_id".into());
+    let mut found = EmbedFacts {
+        items: 0,
+        dim: towers.dim(),
+        item_id_type: facts.item_id_type,
+        non_finite: 0,
+        zero: 0,
+        duplicate_ids: 0,
+    };
+    let mut seen: HashSet<Id> = HashSet::with_capacity(table.rows as usize);
+    let bar = job.progress.bar("embed", table.rows);
+    let mut stream = read_parquet_stream(&job.output, sorted_parts(&table.files), Some(columns), BATCH_ROWS);
+    while let Some(batch) = stream.next().await {
+        job.stop.check()?;
+        let batch = batch?;
+        let mut ids = Ids::new(facts.item_id_type);
+        let column = batch
+            .column_by_name("item_id")
+            .ok_or_else(|| Error::config("table `item_features` has no column `item_id`"))?;
+        ids.extend_from(column, "item_features.item_id")?;
+        found.duplicate_ids += ids.iter().filter(|id| !seen.insert(id.clone())).count() as u64;
+        let vectors = pool.install(|| towers.items(std::slice::from_ref(&batch)))?;
+        for vector in vectors.chunks_exact(towers.dim()) {
+            found.non_finite += u64::from(vector.iter().any(|value| !value.is_finite()));
+            found.zero += u64::from(vector.iter().all(|value| *value == 0.0));
+        }
+        let rows = table_of(&schema, &ids, vectors, towers.dim())?;
+        write(&mut writer, &rows, found.items, table.rows, shards as u64).await?;
+        found.items += batch.num_rows() as u64;
+        bar.advance(batch.num_rows() as u64);
+    }
+    info!(items = found.items, dim = found.dim, files = shards, "embedded the catalogue");
+    Ok(Written { files: writer.finish().await?, facts: found })
+}
+
+fn table_of(schema: &Arc<Schema>, ids: &Ids, vectors: Vec<f32>, dim: usize) -> Result<RecordBatch> {
+    let item = Arc::new(Field::new("item", DataType::Float32, false));
+    let vectors = FixedSizeListArray::try_new(item, dim as i32, Arc::new(Float32Array::from(vectors)), None);
+    let vectors: ArrayRef = Arc::new(vectors.map_err(|error| Error::internal("cannot make vectors").caused_by(error))?);
+    RecordBatch::try_new(schema.clone(), vec![ids.to_arrow(), vectors])
+        .map_err(|error| Error::internal("cannot make the table of vectors").caused_by(error))
+}
+
+/// Writes rows from `start` on; file `i` of `shards` ends before row `(i + 1) * total / shards`.
+async fn write(writer: &mut ShardWriter, rows: &RecordBatch, start: u64, total: u64, shards: u64) -> Result<()> {
+    let mut at = 0;
+    while at < rows.num_rows() {
+        let row = start + at as u64;
+        let shard = ((row + 1) * shards - 1) / total.max(1);
+        let end = (shard + 1) * total / shards;
+        let take = ((end - row) as usize).min(rows.num_rows() - at);
+        writer.write(&rows.slice(at, take)).await?;
+        at += take;
+        if start + at as u64 == end {
+            writer.close_file().await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! How well the candidate retrieves what users of `holdout` went on to like.
+//!
+//! All items of the catalogue are candidates. Scores are inner products of the exported float32 vectors; the exact ranking and
+//! the index's are measured apart, beside a ranking by popularity. Each is measured twice: open, and with the items that
+//! a user has had (`seen`) left out of his list, as a service would. A target that is also in `seen` stays a target, so
+//! it cannot be found when seen items are left out; such pairs are counted in a warning.
+
+mod lists;
+mod metrics;
+mod popularity;
+mod sets;
+#[cfg(test)]
+mod tests;
+
+use futures::StreamExt;
+use tracing::{info, warn};
+
+use self::lists::Lists;
+use self::metrics::Tally;
+use self::popularity::{Buckets, by_popularity, read_positives};
+use self::sets::{ItemSets, Targets, read_seen};
+use crate::artifacts::{Embeddings, EvaluateFacts, Ids, ItemIndex, SampleSet, TrainedModel};
+use crate::error::{Error, Result};
+use crate::index::SearchIndex;
+use crate::job::Job;
+use crate::model::Towers;
+use crate::retrieval::{IdNumbers, UserTower, each_user_block, item_vectors};
+
+/// Users measured at a time: bounds the lists in memory.
+const BLOCK: usize = 1024;
+
+/// Measures the candidate on `holdout`. Without that table, or with no row in it, everything is zero.
+pub async fn run(
+    job: &Job,
+    samples: &SampleSet,
+    model: &TrainedModel,
+    embeddings: &Embeddings,
+    index: &ItemIndex,
+) -> Result<EvaluateFacts> {
+    let towers = Towers::load(&job.output, &model.folder).await?;
+    measure(job, samples, &towers, embeddings, index).await
+}
+
+async fn measure(
+    job: &Job,
+    samples: &SampleSet,
+    tower: &impl UserTower,
+    embeddings: &Embeddings,
+    index: &ItemIndex,
+) -> Result<EvaluateFacts> {
+    let (store, facts, config) = (&job.output, &samples.record.facts, &job.config.evaluation);
+    let cutoffs = cutoffs(&config.k);
+    let (ids, vectors) = catalogue(job, embeddings).await?;
+    let positions = IdNumbers::of(&ids);
+    let targets = Targets::read(store, facts, &positions, config.users, config.seed).await?;
+    if targets.users.is_empty() {
+        warn!("the samples have no rows in `holdout`: nothing is evaluated");
+        return Ok(EvaluateFacts::default());
+    }
+    let seen = read_seen(store, facts, &targets, &positions).await?;
+    let positives = read_positives(store, facts, &positions, ids.len()).await?;
+    let parameters = &index.record.facts.parameters;
+    let search = SearchIndex::load(store, &index.folder, &index.record.files, parameters).await?;
+    if *search.item_ids() != ids {
+        return Err(Error::config(format!(
+            "{} and {} do not hold the same items in the same order; run the index stage again",
+            index.folder, embeddings.folder
+        )));
+    }
+    let mut world = World {
+        vectors: &vectors,
+        dim: embeddings.record.facts.dim,
+        popular: by_popularity(&ids, &positives),
+        targets: &targets,
+        seen: &seen,
+        index: search,
+        outcome: Outcome::new(&cutoffs, ids.len(), Buckets::new(&positives, config.popularity_buckets, &cutoffs)),
+    };
+
+    let users = targets.chosen.iter().filter(|chosen| **chosen).count();
+    let bar = job.progress.bar("evaluate", users as u64);
+    let mut waiting = targets.chosen.clone();
+    // a second row of one user would count him twice
+    let keep = |ids: &Ids, at| {
+        targets.measured(ids, at).is_some_and(|user| std::mem::replace(&mut waiting[user as usize], false))
+    };
+    each_user_block(store, facts, tower, BLOCK, keep, |ids, vectors| {
+        job.stop.check()?;
+        world.add(ids, vectors)?;
+        bar.advance(ids.len() as u64);
+        Ok(())
+    })
+    .await?;
+    let without_features = waiting.iter().filter(|waiting| **waiting).count() as u64;
+    Ok(world.outcome.finish(without_features))
+}
+
+/// Ascending and once each.
+fn cutoffs(configured: &[usize]) -> Vec<usize> {
+    let mut cutoffs = configured.to_vec();
+    cutoffs.sort_unstable();
+    cutoffs.dedup();
+    cutoffs
+}
+
+/// All ids and vectors `[items, dim]`.
+async fn catalogue(job: &Job, embeddings: &Embeddings) -> Result<(Ids, Vec<f32>)> {
+    let facts = &embeddings.record.facts;
+    let mut ids = Ids::new(facts.item_id_type);
+    let mut vectors = Vec::with_capacity(facts.items as usize * facts.dim);
+    let mut blocks = item_vectors(&job.output, embeddings, 65_536);
+    while let Some(block) = blocks.next().await {
+        let mut block = block?;
+        vectors.append(&mut block.vectors);
+        match (&mut ids, block.ids) {
+            (Ids::Int(ids), Ids::Int(more)) => ids.extend(more),
+            (Ids::Str(ids), Ids::Str(more)) => ids.extend(more),
+            _ => unreachable!("both were made with the manifest's type"),
+        }
+    }
+    Ok((ids, vectors))
+}
+
+/// Everything that a block of users is measured against.
+struct World<'a> {
+    vectors: &'a [f32],
+    dim: usize,
+    popular: Vec<u32>,
+    targets: &'a Targets,
+    seen: &'a ItemSets,
+    index: SearchIndex,
+    outcome: Outcome,
+}
+
+impl World<'_> {
+    /// Measures the users with these ids and vectors `[users, dim]`.
+    fn add(&mut self, ids: &Ids, vectors: &[f32]) -> Result<()> {
+        let users: Vec<u32> = (0..ids.len()).filter_map(|at| self.targets.users.get(ids, at)).collect();
+        let k = self.outcome.deepest;
+        let exact = lists::exact(vectors, self.vectors, self.dim, &users, self.seen, k);
+        let indexed = lists::indexed(&self.index, vectors, &users, self.seen, k)?;
+        let popular = lists::popular(&self.popular, &users, self.seen, k);
+        self.outcome.add(&users, self.targets, self.seen, &exact, &indexed, &popular);
+        Ok(())
+    }
+}
+
+/// Sums over users. They are added one after another, so the result does not depend on threads.
+struct Outcome {
+    deepest: usize,
+    /// Exact, index, popularity; each masked, then open.
+    tallies: [Tally; 6],
+    buckets: Buckets,
+    users: u64,
+    targets: u64,
+    outside: u64,
+    had: u64,
+}
+
+impl Outcome {
+    fn new(cutoffs: &[usize], items: usize, buckets: Buckets) -> Self {
+        let deepest = cutoffs.last().copied().unwrap_or(0);
+        let tallies = std::array::from_fn(|_| Tally::new(cutoffs, items));
+        Outcome { deepest, tallies, buckets, users: 0, targets: 0, outside: 0, had: 0 }
+    }
+
+    fn add(
+        &mut self,
+        users: &[u32],
+        targets: &Targets,
+        seen: &ItemSets,
+        exact: &Lists,
+        indexed: &Lists,
+        popular: &Lists,
+    ) {
+        for (row, &user) in users.iter().enumerate() {
+            let (wanted, total) = (targets.sets.of(user), targets.total[user as usize]);
+            self.users += 1;
+            self.targets += u64::from(total);
+            self.outside += u64::from(total) - wanted.len() as u64;
+            let had = seen.of(user);
+            self.had += wanted.iter().filter(|item| had.binary_search(item).is_ok()).count() as u64;
+            let ranked = [exact, indexed, popular].into_iter().flat_map(|lists| [&lists.masked[row], &lists.open[row]]);
+            for (tally, list) in self.tallies.iter_mut().zip(ranked) {
+                tally.add(list, wanted, total);
+            }
+            self.buckets.add(wanted, [&exact.masked[row], &popular.masked[row]]);
+        }
+    }
+
+    fn finish(self, users_without_features: u64) -> EvaluateFacts {
+        if self.had > 0 {
+            warn!(
+                pairs = self.had,
+                "pairs of `holdout` are also in `seen`: they cannot be found where seen items are left out"
+            );
+        }
+        if self.outside > 0 {
+            warn!(pairs = self.outside, "items of `holdout` are not in the catalogue: they count as not found");
+        }
+        if users_without_features > 0 {
+            warn!(users = users_without_features, "users of `holdout` have no row in `user_features` and are left out");
+        }
+        let [exact, exact_unmasked, indexed, indexed_unmasked, popularity, popularity_unmasked] =
+            self.tallies.map(|tally| tally.metrics());
+        let (new_items, by_popularity) = self.buckets.finish();
+        let recall = |metrics: &crate::artifacts::Metrics| metrics.at.get(&self.deepest).map_or(0.0, |at| at.recall);
+        info!(
+            users = self.users,
+            k = self.deepest,
+            recall = recall(&exact),
+            indexed = recall(&indexed),
+            popularity = recall(&popularity),
+            "evaluated"
+        );
+        EvaluateFacts {
+            users: self.users,
+            targets: self.targets,
+            users_without_features,
+            targets_outside_catalogue: self.outside,
+            exact,
+            exact_unmasked,
+            indexed,
+            indexed_unmasked,
+            popularity,
+            popularity_unmasked,
+            by_popularity,
+            new_items,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What must be known before a row can be encoded: vocabularies, means, boundaries.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+
+use super::columns::Place;
+use super::quantiles::Statistics;
+use super::spec::{Encoding, FeatureSpec, FeatureSpecEntry, IdHash, LayerSpec, TableSpec, TowerSpec, ValueType};
+use super::vocabulary::{Counts, Vocabularies};
+use crate::artifacts::IdType;
+use crate::config::{Combine, Config, Feature, FeatureKind, NumericTransform, Tower};
+use crate::error::{Error, Result};
+
+/// Whose features a table carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    User,
+    Item,
+}
+
+impl Side {
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::User => "user",
+            Side::Item => "item",
+        }
+    }
+}
+
+/// Counts values while the tables stream by: first all of `positives`, then all of `item_features`.
+///
+/// The values of a table are counted by the item features that use it, each as often as its item is a positive; or,
+/// where no item feature uses it, by the user features over `positives`. So a history that shares the items' table
+/// does not count.
+pub struct Learner<'a> {
+    config: &'a Config,
+    /// Positives by item id.
+    items: Option<Counts>,
+    tables: BTreeMap<String, Counts>,
+    numbers: BTreeMap<(&'static str, String), Statistics>,
+}
+
+/// The outcome.
+pub struct Learned {
+    pub spec: FeatureSpec,
+    pub vocabularies: Vocabularies,
+}
+
+impl<'a> Learner<'a> {
+    pub fn new(config: &'a Config) -> Self {
+        Learner { config, items: None, tables: BTreeMap::new(), numbers: BTreeMap::new() }
+    }
+
+    pub fn positives(&mut self, batch: &RecordBatch) -> Result<()> {
+        let place = Place { table: "positives", column: "item_id", reader: "training" };
+        let ids = place.keys(place.find(batch)?)?;
+        let items = self.items.get_or_insert_with(|| Counts::new(ids.value_type()));
+        (0..ids.len()).for_each(|at| items.add(&ids, at, 1));
+        let once = vec![1; batch.num_rows()];
+        self.observe(Side::User, "positives", batch, &once)
+    }
+
+    pub fn items(&mut self, batch: &RecordBatch) -> Result<()> {
+        let place = Place { table: "item_features", column: "item_id", reader: "training" };
+        let ids = place.keys(place.find(batch)?)?;
+        let mut counts = vec![0; batch.num_rows()];
+        if let Some(items) = &self.items {
+            counts.iter_mut().enumerate().for_each(|(at, count)| *count = items.of(&ids, at));
+        }
+        self.observe(Side::Item, "item_features", batch, &counts)
+    }
+
+    /// Takes in the values of one side's features; row `i` counts `weights[i]` times.
+    fn observe(&mut self, side: Side, table: &str, batch: &RecordBatch, weights: &[u64]) -> Result<()> {
+        let config = self.config;
+        for (_, name, feature) in config.all_features().filter(|(s, ..)| *s == side.name()) {
+            let reader = format!("features.{}.{name}", side.name());
+            let place = Place { table, column: feature.column(name), reader: &reader };
+            let column = place.find(batch)?;
+            match feature.kind {
+                FeatureKind::Id | FeatureKind::Categorical if self.counts_here(side, name, feature) => {
+                    let keys = place.keys(column)?;
+                    let counts = self.counts(name, feature, keys.value_type(), &reader)?;
+                    weights.iter().enumerate().for_each(|(row, weight)| counts.add(&keys, row, *weight));
+                }
+                FeatureKind::Ids if self.counts_here(side, name, feature) => {
+                    let lists = place.key_lists(column)?;
+                    let counts = self.counts(name, feature, lists.keys.value_type(), &reader)?;
+                    for (row, weight) in weights.iter().enumerate() {
+                        let kept = feature.max_length.unwrap_or(usize::MAX);
+                        lists.bounds(row).take(kept).for_each(|at| counts.add(&lists.keys, at, *weight));
+                    }
+                }
+                FeatureKind::Numeric | FeatureKind::Bucketized => {
+                    let numbers = place.numbers(column)?;
+                    let transform = feature.transform.unwrap_or_default();
+                    let key = (side.name(), name.to_string());
+                    let statistics = self.numbers.entry(key).or_insert_with(Statistics::new);
+                    numbers.iter().flatten().for_each(|value| statistics.add(transformed(transform, value)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn counts_here(&self, side: Side, name: &str, feature: &Feature) -> bool {
+        let table = feature.table(name);
+        side == Side::Item || !self.config.features.item.iter().any(|(name, item)| item.table(name) == table)
+    }
+
+    fn counts(&mut self, name: &str, feature: &Feature, found: ValueType, reader: &str) -> Result<&mut Counts> {
+        let table = feature.table(name).unwrap_or(name);
+        let counts = self.tables.entry(table.to_string()).or_insert_with(|| Counts::new(found));
+        if counts.value_type() != found {
+            return Err(Error::config(format!(
+                "{reader}: found values of type {found:?}, expected {:?}, as the other features of table `{table}` have; cast it in the SQL",
+                counts.value_type()
+            )));
+        }
+        Ok(counts)
+    }
+
+    /// Ends the counting.
+    pub fn finish(self, user_id_type: IdType, item_id_type: IdType) -> Result<Learned> {
+        let Learner { config, tables: mut counted, numbers, .. } = self;
+        let mut vocabularies = Vocabularies::new();
+        let mut tables = BTreeMap::new();
+        for (side, name, feature) in config.all_features() {
+            let (Some(table), Some(dim)) = (feature.table(name), config.table_dim(name, feature)) else { continue };
+            if table != name || tables.contains_key(table) {
+                continue;
+            }
+            let spec = if feature.kind == FeatureKind::Bucketized {
+                let rows = boundaries(side, name, feature, &numbers).len() + 2;
+                TableSpec {
+                    dim,
+                    rows,
+                    unknown_rows: 0,
+                    min_count: 0,
+                    value_type: ValueType::Bucket,
+                    unknown_hash: None,
+                }
+            } else {
+                let (min_count, unknown_rows) = (feature.min_count.unwrap_or(1), feature.unknown_rows.unwrap_or(1));
+                let counts = counted.remove(table).unwrap_or(Counts::new(ValueType::Bigint));
+                let value_type = counts.value_type();
+                let vocabulary = counts.into_vocabulary(min_count, unknown_rows);
+                if vocabulary.is_empty() {
+                    return Err(Error::config(format!(
+                        "features.{side}.{name}: no value reaches min_count {min_count} and there are no unknown rows, so its table is empty; lower min_count"
+                    )));
+                }
+                let rows = vocabulary.len();
+                vocabularies.insert(table.to_string(), vocabulary);
+                let unknown_hash = (unknown_rows > 0).then_some(IdHash::Fnv1a64);
+                TableSpec { dim, rows, unknown_rows, min_count, value_type, unknown_hash }
+            };
+            tables.insert(table.to_string(), spec);
+        }
+        let tower = |side: Side| tower_spec(config, side, &tables, &numbers);
+        let (user, item) = (tower(Side::User), tower(Side::Item));
+        let spec = FeatureSpec { format: 1, dim: config.model.dim, user_id_type, item_id_type, tables, user, item };
+        Ok(Learned { spec, vocabularies })
+    }
+}
+
+type Numbers = BTreeMap<(&'static str, String), Statistics>;
+
+fn boundaries(side: &'static str, name: &str, feature: &Feature, numbers: &Numbers) -> Vec<f64> {
+    match (&feature.boundaries, numbers.get(&(side, name.to_string()))) {
+        (Some(given), _) => given.clone(),
+        (None, Some(statistics)) => statistics.clone().boundaries(feature.buckets.unwrap_or(10)),
+        (None, None) => Vec::new(),
+    }
+}
+
+fn tower_spec(config: &Config, side: Side, tables: &BTreeMap<String, TableSpec>, numbers: &Numbers) -> TowerSpec {
+    let tower = match side {
+        Side::User => &config.model.user_tower,
+        Side::Item => &config.model.item_tower,
+    };
+    let mut features = Vec::new();
+    let mut end = 0;
+    for (_, name, feature) in config.all_features().filter(|(s, ..)| *s == side.name()) {
+        let table = feature.table(name).unwrap_or(name).to_string();
+        let width = tables.get(&table).filter(|_| feature.table(name).is_some()).map_or(2, |table| table.dim);
+        let encoding = match feature.kind {
+            FeatureKind::Id => Encoding::Id { table },
+            FeatureKind::Ids => {
+                Encoding::Ids { table, pooling: feature.pooling.unwrap_or_default(), max_length: feature.max_length }
+            }
+            FeatureKind::Categorical => Encoding::Categorical { table },
+            FeatureKind::Numeric => {
+                let statistics = numbers.get(&(side.name(), name.to_string())).cloned().unwrap_or(Statistics::new());
+                let (mean, deviation) = (statistics.mean(), statistics.deviation());
+                Encoding::Numeric { transform: feature.transform.unwrap_or_default(), mean, deviation }
+            }
+            FeatureKind::Bucketized => {
+                Encoding::Bucketized { table, boundaries: boundaries(side.name(), name, feature, numbers) }
+            }
+            FeatureKind::Boolean => Encoding::Boolean,
+        };
+        let offset = if tower.combine == Combine::Sum { 0 } else { end };
+        end = offset + width;
+        features.push(FeatureSpecEntry {
+            name: name.to_string(),
+            column: feature.column(name).to_string(),
+            offset,
+            width,
+            encoding,
+        });
+    }
+    TowerSpec { combine: tower.combine, width: end, features, layers: layers(tower, side, end, config.model.dim) }
+}
+
+/// Hidden layers and the map to `dim`; none at all for summed embeddings without hidden layers.
+fn layers(tower: &Tower, side: Side, width: usize, dim: usize) -> Vec<LayerSpec> {
+    if tower.combine == Combine::Sum && tower.layers.is_empty() {
+        return Vec::new();
+    }
+    let mut inputs = width;
+    let outputs = tower.layers.iter().map(|width| (*width, Some(tower.activation))).chain([(dim, None)]);
+    let layer = |(at, (outputs, activation))| {
+        let name = |what: &str| format!("{}.{at}.{what}", side.name());
+        let layer = LayerSpec { weight: name("weight"), bias: name("bias"), inputs, outputs, activation };
+        inputs = outputs;
+        layer
+    };
+    outputs.enumerate().map(layer).collect()
+}
+
+/// A number before it is normalised or cut into buckets.
+pub(super) fn transformed(transform: NumericTransform, value: f64) -> f64 {
+    match transform {
+        NumericTransform::None => value,
+        NumericTransform::Log1p => value.max(0.0).ln_1p(),
+    }
+}

@@ -1,0 +1,20 @@
+//! From table columns to what a tower takes: vocabularies, encoders, and the feature spec that describes both, so
+//! that a service in any language can encode a user as training did.
+//!
+//! ```text
+//! learn:  positives + item_features -> counts and statistics -> FeatureSpec + Vocabularies
+//! encode: RecordBatch + TowerSpec + Vocabularies -> Encoded (table rows as u32, numbers as f32)
+//! ```
+
+mod columns;
+mod encode;
+mod learn;
+mod quantiles;
+mod spec;
+pub(crate) mod vocabulary;
+
+pub use columns::{Keys, id_keys, integers, numbers};
+pub use encode::{BatchColumn, Encoded, EncodedColumn, Encoder, FeatureBatch};
+pub use learn::{Learned, Learner, Side};
+pub use spec::{Encoding, FeatureSpec, FeatureSpecEntry, IdHash, LayerSpec, TableSpec, TowerSpec, ValueType};
+pub use vocabulary::{Vocabularies, Vocabulary};

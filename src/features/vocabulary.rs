@@ -1,0 +1,248 @@
+//! Which row of its table a value takes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+
+use super::{Keys, ValueType};
+use crate::error::{Error, Result};
+
+/// Rows of one table by value. The unknown rows stand first; known values follow by descending count, then by value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vocabulary {
+    pub unknown_rows: usize,
+    pub rows: Rows,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rows {
+    /// Value -> (row, count).
+    Int(HashMap<i64, (u32, u64)>),
+    Text(HashMap<Box<str>, (u32, u64)>),
+}
+
+/// The vocabularies of all tables but those of buckets, by table name.
+pub type Vocabularies = BTreeMap<String, Vocabulary>;
+
+/// How often each value of a table was seen.
+#[derive(Debug, Clone)]
+pub(super) enum Counts {
+    Int(HashMap<i64, u64>),
+    Text(HashMap<Box<str>, u64>),
+}
+
+impl Counts {
+    pub fn new(value_type: ValueType) -> Self {
+        match value_type {
+            ValueType::Varchar => Counts::Text(HashMap::new()),
+            ValueType::Bigint | ValueType::Bucket => Counts::Int(HashMap::new()),
+        }
+    }
+
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Counts::Int(_) => ValueType::Bigint,
+            Counts::Text(_) => ValueType::Varchar,
+        }
+    }
+
+    /// Adds `by` to the count of the value at `at`, which is of this table's type; null is no value.
+    pub fn add(&mut self, keys: &Keys, at: usize, by: u64) {
+        match (self, keys) {
+            (Counts::Int(counts), Keys::Int(keys)) if keys.is_valid(at) => {
+                *counts.entry(keys.value(at)).or_default() += by
+            }
+            (Counts::Text(counts), Keys::Text(keys)) if keys.is_valid(at) => match counts.get_mut(keys.value(at)) {
+                Some(count) => *count += by,
+                None => drop(counts.insert(keys.value(at).into(), by)),
+            },
+            _ => {}
+        }
+    }
+
+    /// The count of the value at `at`.
+    pub fn of(&self, keys: &Keys, at: usize) -> u64 {
+        match (self, keys) {
+            (Counts::Int(counts), Keys::Int(keys)) if keys.is_valid(at) => {
+                counts.get(&keys.value(at)).copied().unwrap_or(0)
+            }
+            (Counts::Text(counts), Keys::Text(keys)) if keys.is_valid(at) => {
+                counts.get(keys.value(at)).copied().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
+    pub fn into_vocabulary(self, min_count: u64, unknown_rows: usize) -> Vocabulary {
+        let rows = match self {
+            Counts::Int(counts) => Rows::Int(number(counts, min_count, unknown_rows)),
+            Counts::Text(counts) => Rows::Text(number(counts, min_count, unknown_rows)),
+        };
+        Vocabulary { unknown_rows, rows }
+    }
+}
+
+fn number<V: Ord + Hash>(counts: HashMap<V, u64>, min_count: u64, unknown_rows: usize) -> HashMap<V, (u32, u64)> {
+    let mut kept: Vec<(V, u64)> = counts.into_iter().filter(|(_, count)| *count >= min_count).collect();
+    kept.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    kept.into_iter().zip(unknown_rows as u32..).map(|((value, count), row)| (value, (row, count))).collect()
+}
+
+impl Vocabulary {
+    /// Rows of the table: unknown ones and known ones.
+    pub fn len(&self) -> usize {
+        self.unknown_rows
+            + match &self.rows {
+                Rows::Int(rows) => rows.len(),
+                Rows::Text(rows) => rows.len(),
+            }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn value_type(&self) -> ValueType {
+        match self.rows {
+            Rows::Int(_) => ValueType::Bigint,
+            Rows::Text(_) => ValueType::Varchar,
+        }
+    }
+
+    /// The row of the value at `at`; `None` for a value without one (see [`super::TableSpec::unknown_rows`]). The
+    /// keys are of this vocabulary's type.
+    pub fn row(&self, keys: &Keys, at: usize) -> Option<u32> {
+        let unknown = |hash: u64| (self.unknown_rows > 0).then(|| (hash % self.unknown_rows as u64) as u32);
+        if keys.is_null(at) {
+            return unknown(0);
+        }
+        match (&self.rows, keys) {
+            (Rows::Int(rows), Keys::Int(keys)) => {
+                let value = keys.value(at);
+                rows.get(&value).map(|found| found.0).or_else(|| unknown(fnv1a64(&value.to_le_bytes())))
+            }
+            (Rows::Text(rows), Keys::Text(keys)) => {
+                let value = keys.value(at);
+                rows.get(value).map(|found| found.0).or_else(|| unknown(fnv1a64(value.as_bytes())))
+            }
+            (_, Keys::Int(_) | Keys::Text(_)) => None,
+        }
+    }
+}
+
+/// FNV-1a, 64 bits.
+fn fnv1a64(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Columns of `vocabulary.parquet`: exactly one of the two values is given.
+pub(crate) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("table", DataType::Utf8, false),
+        Field::new("value_int", DataType::Int64, true),
+        Field::new("value_text", DataType::Utf8, true),
+        Field::new("row", DataType::Int64, false),
+        Field::new("count", DataType::Int64, false),
+    ]))
+}
+
+/// One vocabulary as rows of `vocabulary.parquet`, by row.
+pub(crate) fn to_arrow(table: &str, vocabulary: &Vocabulary) -> Result<RecordBatch> {
+    let (ints, texts, places): (ArrayRef, ArrayRef, Vec<(u32, u64)>) = match &vocabulary.rows {
+        Rows::Int(rows) => {
+            let mut sorted: Vec<_> = rows.iter().collect();
+            sorted.sort_unstable_by_key(|(_, place)| place.0);
+            let values = Int64Array::from_iter_values(sorted.iter().map(|(value, _)| **value));
+            let none = StringArray::new_null(sorted.len());
+            (Arc::new(values), Arc::new(none), sorted.into_iter().map(|(_, place)| *place).collect())
+        }
+        Rows::Text(rows) => {
+            let mut sorted: Vec<_> = rows.iter().collect();
+            sorted.sort_unstable_by_key(|(_, place)| place.0);
+            let values = StringArray::from_iter_values(sorted.iter().map(|(value, _)| value.as_ref()));
+            let none = Int64Array::new_null(sorted.len());
+            (Arc::new(none), Arc::new(values), sorted.into_iter().map(|(_, place)| *place).collect())
+        }
+    };
+    let names = StringArray::from_iter_values(std::iter::repeat_n(table, places.len()));
+    let rows = Int64Array::from_iter_values(places.iter().map(|place| i64::from(place.0)));
+    let counts = Int64Array::from_iter_values(places.iter().map(|place| place.1 as i64));
+    RecordBatch::try_new(schema(), vec![Arc::new(names), ints, texts, Arc::new(rows), Arc::new(counts)])
+        .map_err(|error| Error::internal("cannot make the table of vocabularies").caused_by(error))
+}
+
+/// Takes rows of `vocabulary.parquet` in; every table of `into` is there from the start.
+pub(crate) fn extend(into: &mut Vocabularies, batch: &RecordBatch) -> Result<()> {
+    let damaged = || Error::config("vocabulary.parquet is not what training wrote; train the model anew");
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(damaged);
+    let (tables, texts) = (column("table")?.as_string_opt::<i32>(), column("value_text")?.as_string_opt::<i32>());
+    let (tables, texts) = tables.zip(texts).ok_or_else(damaged)?;
+    let integers = |name: &str| column(name)?.as_primitive_opt::<Int64Type>().cloned().ok_or_else(damaged);
+    let (ints, rows, counts) = (integers("value_int")?, integers("row")?, integers("count")?);
+    for at in 0..batch.num_rows() {
+        let place = (rows.value(at) as u32, counts.value(at) as u64);
+        match into.get_mut(tables.value(at)).map(|vocabulary| &mut vocabulary.rows) {
+            Some(Rows::Int(known)) if ints.is_valid(at) => drop(known.insert(ints.value(at), place)),
+            Some(Rows::Text(known)) if texts.is_valid(at) => drop(known.insert(texts.value(at).into(), place)),
+            _ => return Err(damaged()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(values: &[&str]) -> Keys {
+        Keys::Text(StringArray::from_iter_values(values))
+    }
+
+    fn counted() -> Vocabulary {
+        let seen = keys(&["b", "a", "c", "c", "rare", "a", "b"]);
+        let mut counts = Counts::new(ValueType::Varchar);
+        (0..seen.len()).for_each(|at| counts.add(&seen, at, 1));
+        counts.into_vocabulary(2, 3)
+    }
+
+    #[test]
+    fn rows_follow_count_then_value_and_rare_values_share_the_unknown_rows() {
+        let vocabulary = counted();
+        let asked = keys(&["a", "b", "c", "rare", "never seen"]);
+        let rows: Vec<u32> = (0..5).map(|at| vocabulary.row(&asked, at).unwrap()).collect();
+        assert_eq!(rows[..3], [3, 4, 5]);
+        assert!(rows[3..].iter().all(|row| *row < 3));
+        assert_eq!(vocabulary.len(), 6);
+    }
+
+    #[test]
+    fn without_unknown_rows_an_unknown_value_has_no_row() {
+        let vocabulary = Vocabulary { unknown_rows: 0, ..counted() };
+        assert_eq!(vocabulary.row(&keys(&["rare"]), 0), None);
+    }
+
+    #[test]
+    fn the_hash_is_fnv1a() {
+        // test vectors of the reference implementation
+        assert_eq!(fnv1a64(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a64(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn vocabularies_read_back_as_written() {
+        let text = counted();
+        let mut counts = Counts::new(ValueType::Bigint);
+        let numbers = Keys::Int(Int64Array::from(vec![7, -1, 7]));
+        (0..3).for_each(|at| counts.add(&numbers, at, 5));
+        let ints = counts.into_vocabulary(1, 1);
+        let mut read = Vocabularies::new();
+        read.insert("t".into(), Vocabulary { unknown_rows: 3, rows: Rows::Text(HashMap::new()) });
+        read.insert("n".into(), Vocabulary { unknown_rows: 1, rows: Rows::Int(HashMap::new()) });
+        extend(&mut read, &to_arrow("t", &text).unwrap()).unwrap();
+        extend(&mut read, &to_arrow("n", &ints).unwrap()).unwrap();
+        assert_eq!((&read["t"], &read["n"]), (&text, &ints));
+    }
+}

@@ -1,0 +1,110 @@
+//! The published index, as a service uses it.
+
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Int64Type};
+
+use super::faiss::Faiss;
+use crate::artifacts::{IdType, Ids, keys};
+use crate::error::{Context, Error, Result};
+use crate::retrieval::table;
+use crate::storage::{FileEntry, Store, sha256_hex};
+
+/// An index and the ids of its positions.
+pub struct SearchIndex {
+    index: Faiss,
+    ids: Ids,
+}
+
+impl SearchIndex {
+    /// Loads the index in `folder`. `files` are its manifest's (or release's) entries: each file is held against its SHA-256 before
+    /// it is read. `parameters` as in `nprobe=16`.
+    pub async fn load(store: &Store, folder: &str, files: &[FileEntry], parameters: &str) -> Result<Self> {
+        let entry = |name: &str| {
+            let key = format!("{folder}/{name}");
+            files.iter().find(|file| file.key == key).ok_or_else(|| {
+                Error::config(format!("the manifest lists no {}; build the index again", store.url_of(&key)))
+            })
+        };
+        let (vectors, ids) = (entry(keys::FAISS)?, entry(keys::ITEM_IDS)?);
+        let ids_url = store.url_of(&ids.key);
+        let bytes = store.get_existing(&ids.key).await?;
+        compare(&ids_url, ids, bytes.len() as u64, &sha256_hex(&bytes))?;
+        let ids = read_ids(bytes).while_(|| format!("reading {ids_url}"))?;
+
+        let url = store.url_of(&vectors.key);
+        let local = tempfile::NamedTempFile::new().map_err(|error| {
+            Error::config("cannot make a temporary file; set TMPDIR to a writable folder").caused_by(error)
+        })?;
+        let (size, sha256) = store.get_to_file(&vectors.key, local.path()).await?;
+        compare(&url, vectors, size, &sha256)?;
+        let mut index = Faiss::load(local.path()).map_err(|error| {
+            Error::config(format!("{url} is not an index that faiss can read; build it again")).caused_by(error)
+        })?;
+        if index.len() != ids.len() {
+            return Err(Error::config(format!(
+                "{url} has {} vectors and {ids_url} {} ids; build the index again",
+                index.len(),
+                ids.len()
+            )));
+        }
+        index.set_parameters(parameters)?;
+        Ok(SearchIndex { index, ids })
+    }
+
+    /// The best `k` items of each of `[n, dim]` queries: scores and positions `[n, k]`, best first. A position is -1 where the
+    /// index found no more.
+    pub fn search(&self, queries: &[f32], k: usize) -> Result<(Vec<f32>, Vec<i64>)> {
+        self.index.search(queries, k)
+    }
+
+    /// The item id of each position.
+    pub fn item_ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    pub fn dim(&self) -> usize {
+        self.index.dim()
+    }
+}
+
+fn compare(url: &str, entry: &FileEntry, size: u64, sha256: &str) -> Result<()> {
+    if (size, sha256) == (entry.bytes, &entry.sha256[..]) {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "{url} is not the file that its manifest lists: found {size} bytes with SHA-256 {sha256}, expected {} bytes with {}; \
+         restore it, build it again, or roll back",
+        entry.bytes, entry.sha256
+    )))
+}
+
+fn read_ids(bytes: Bytes) -> Result<Ids> {
+    let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::config("it is not a readable Parquet file; build the index again").caused_by(error)
+    };
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| broken(error.into()))?;
+    let id_type = match builder.schema().field_with_name("item_id").map(|field| field.data_type()) {
+        Ok(DataType::Int64) => IdType::Bigint,
+        _ => IdType::Varchar,
+    };
+    let mut ids = Ids::new(id_type);
+    for batch in builder.build().map_err(|error| broken(error.into()))? {
+        let batch = batch.map_err(|error| broken(error.into()))?;
+        let positions = table::column(&batch, "item_ids", "position")?;
+        let ordered = *positions.data_type() == DataType::Int64
+            && positions
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .zip(ids.len() as i64..)
+                .all(|(found, next)| *found == next);
+        if !ordered || positions.null_count() > 0 {
+            return Err(Error::config("its positions are not 0, 1, 2 …; build the index again"));
+        }
+        ids.extend_from(table::column(&batch, "item_ids", "item_id")?, "item_ids.item_id")?;
+    }
+    Ok(ids)
+}

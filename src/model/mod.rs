@@ -1,0 +1,18 @@
+//! The two towers: rows of embedding tables and numbers become one input row, dense layers follow, and the output is
+//! divided by its L2 norm.
+//!
+//! The tables and the normalisation stay outside of burn: its embedding would make a gradient as large as the table
+//! at every step. burn runs the dense layers between.
+
+mod dense;
+mod device;
+mod files;
+mod input;
+mod towers;
+
+pub use dense::{Dense, Dropout};
+pub use device::device;
+pub use files::Files;
+pub use input::{Input, table_gradients};
+pub(crate) use towers::read;
+pub use towers::{NORM_EPSILON, Towers, Weights};

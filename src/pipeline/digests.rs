@@ -1,0 +1,41 @@
+//! What each stage's result depends on, as a digest. Settings that only change speed (threads, memory) are left out.
+
+use serde_json::{Value, json};
+
+use crate::config::{Config, Training};
+use crate::storage::sha256_hex;
+
+/// Raised by hand when a stage computes something else from the same inputs, so that old results are not taken for new ones.
+const ALGORITHM: u32 = 1;
+
+fn digest(stage: &str, of: Value) -> String {
+    let text =
+        json!({ "stage": stage, "algorithm": ALGORITHM, "version": env!("CARGO_PKG_VERSION"), "of": of }).to_string();
+    sha256_hex(text.as_bytes())
+}
+
+pub fn train(config: &Config, samples: &str) -> String {
+    let training = Training { threads: 0, ..config.training.clone() };
+    digest("train", json!([samples, config.features, config.model, training]))
+}
+
+pub fn embed(config: &Config, train: &str) -> String {
+    digest("embed", json!([train, config.embedding]))
+}
+
+pub fn index(config: &Config, embed: &str) -> String {
+    digest("index", json!([embed, config.index]))
+}
+
+pub fn evaluate(config: &Config, index: &str) -> String {
+    digest("evaluate", json!([index, config.evaluation]))
+}
+
+pub fn publish(config: &Config, evaluate: &str) -> String {
+    digest("publish", json!([evaluate, config.name]))
+}
+
+/// Digest of the whole config, for the manifest.
+pub fn config(config: &Config) -> String {
+    sha256_hex(serde_json::to_string(config).expect("a config is JSON").as_bytes())
+}

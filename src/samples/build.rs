@@ -1,0 +1,253 @@
+//! Runs one table's plan and writes it as Parquet.
+
+use std::time::Instant;
+
+use datafusion::arrow::array::{Array, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::kernels::cmp::distinct;
+use datafusion::arrow::compute::{and, concat_batches, not};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt;
+use tracing::warn;
+
+use super::columns::Shape;
+use super::order::reads;
+use super::parse::SqlFile;
+use super::place::error_at;
+use super::planner::{PlannedTable, Planner};
+use super::rows::row_as_text;
+use crate::artifacts::{Column, TableFacts, keys};
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::storage::{FileEntry, ShardWriter};
+use crate::warehouse::{Joins, diagnose, explain_execution, is_out_of_memory};
+
+/// Rows handed to the encoder at a time. Fixed, because page boundaries follow them and files must not depend on threads.
+const CHUNK: usize = 8192;
+
+/// Builds the table of `file` below `folder` and makes it readable for the next ones.
+pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &str) -> Result<TableFacts> {
+    let began = Instant::now();
+    let _spinner = job.progress.spinner(&file.name);
+    let planned = planner.plan_table(file).await?;
+    planner.load_drawing(file).await?;
+    let target = keys::sample_table(folder, &file.name);
+    let (files, checks) = match attempt(job, planner, file, &planned, &target, Joins::Hash).await {
+        Err(Failure::Engine(error)) if is_out_of_memory(&error) => {
+            warn!(table = %file.name, "hash joins need more memory than `samples.memory`; starting over with joins that spill");
+            attempt(job, planner, file, &planned, &target, Joins::SortMerge).await
+        }
+        other => other,
+    }
+    .map_err(|failure| (failure, file))
+    .or_else_blame(job, planner)
+    .await?;
+    checks.verdict(job, file, &planned.shape)?;
+    let columns = planned.shape.schema.fields().iter();
+    let columns = columns.map(|field| Column { name: field.name().clone(), data_type: field.data_type().to_string() });
+    let facts =
+        TableFacts { rows: checks.rows, columns: columns.collect(), files, seconds: began.elapsed().as_secs_f64() };
+    planner.add_built(&file.name, planned.shape.schema.clone(), &facts)?;
+    Ok(facts)
+}
+
+enum Failure {
+    Engine(DataFusionError),
+    Ours(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Ours(error)
+    }
+}
+
+impl From<DataFusionError> for Failure {
+    fn from(error: DataFusionError) -> Self {
+        Failure::Engine(error)
+    }
+}
+
+/// Says which file of which source is to blame for a failure while rows were read.
+trait Blame<T> {
+    async fn or_else_blame(self, job: &Job, planner: &Planner) -> Result<T>;
+}
+
+impl<T> Blame<T> for Result<T, (Failure, &SqlFile)> {
+    async fn or_else_blame(self, job: &Job, planner: &Planner) -> Result<T> {
+        let (failure, file) = match self {
+            Ok(done) => return Ok(done),
+            Err(failed) => failed,
+        };
+        match failure {
+            Failure::Ours(error) => Err(error),
+            Failure::Engine(error) => Err(explain(job, planner, file, error).await),
+        }
+    }
+}
+
+/// An execution's error: the source file that cannot be read, or else the table that was being built.
+pub async fn explain(job: &Job, planner: &Planner, file: &SqlFile, error: DataFusionError) -> Error {
+    if !is_out_of_memory(&error) {
+        let sources: Vec<String> = reads(file).into_iter().filter(|name| !planner.has_table(name)).collect();
+        if let Some(broken) = diagnose(&planner.warehouse, &sources).await {
+            return broken.context(format!("building `{}` ({})", file.name, file.shown));
+        }
+    }
+    explain_execution(error, &file.name, &file.shown, &job.config.samples.memory.to_string())
+}
+
+async fn attempt(
+    job: &Job,
+    planner: &Planner,
+    file: &SqlFile,
+    planned: &PlannedTable,
+    target: &str,
+    joins: Joins,
+) -> Result<(Vec<FileEntry>, Checks), Failure> {
+    let plan = planner.physical(planned, file, joins).await?;
+    let context = std::sync::Arc::new((&planner.warehouse.state_with(joins)).into());
+    let mut stream = execute_stream(plan, context)?;
+    let schema = planned.shape.schema.clone();
+    let mut writer = ShardWriter::new(&job.output, target, schema.clone(), job.config.samples.rows_per_file);
+    let mut checks = Checks::default();
+    let mut chunks = Chunks { schema, held: Vec::new(), rows: 0 };
+    while let Some(batch) = stream.next().await {
+        job.stop.check()?;
+        chunks.push(batch?)?;
+        while let Some(chunk) = chunks.next(CHUNK)? {
+            checks.look_at(&chunk, &planned.shape)?;
+            writer.write(&chunk).await?;
+        }
+    }
+    while let Some(chunk) = chunks.next(1)? {
+        checks.look_at(&chunk, &planned.shape)?;
+        writer.write(&chunk).await?;
+    }
+    Ok((writer.finish().await?, checks))
+}
+
+/// Cuts batches of any size into chunks of one size.
+struct Chunks {
+    schema: SchemaRef,
+    held: Vec<RecordBatch>,
+    rows: usize,
+}
+
+impl Chunks {
+    fn push(&mut self, batch: RecordBatch) -> Result<(), DataFusionError> {
+        self.rows += batch.num_rows();
+        self.held.push(RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?);
+        Ok(())
+    }
+
+    /// The next chunk, when at least `least` rows are held.
+    fn next(&mut self, least: usize) -> Result<Option<RecordBatch>, DataFusionError> {
+        if self.rows < least.max(1) {
+            return Ok(None);
+        }
+        let all = concat_batches(&self.schema, &self.held)?;
+        let take = all.num_rows().min(CHUNK);
+        self.rows -= take;
+        self.held = vec![all.slice(take, all.num_rows() - take)];
+        Ok(Some(all.slice(0, take)))
+    }
+}
+
+/// What is counted while rows pass by.
+#[derive(Default)]
+struct Checks {
+    rows: u64,
+    nulls: Vec<(String, u64)>,
+    duplicates: u64,
+    /// The first duplicated key, as text.
+    example: Option<String>,
+    last_key: Option<RecordBatch>,
+}
+
+impl Checks {
+    fn look_at(&mut self, chunk: &RecordBatch, shape: &Shape) -> Result<(), DataFusionError> {
+        self.rows += chunk.num_rows() as u64;
+        for name in &shape.required {
+            let nulls = chunk.column_by_name(name).map_or(0, |column| column.null_count()) as u64;
+            match self.nulls.iter_mut().find(|(known, _)| known == name) {
+                Some((_, count)) => *count += nulls,
+                None => self.nulls.push((name.clone(), nulls)),
+            }
+        }
+        if shape.key.is_empty() {
+            return Ok(());
+        }
+        // rows are sorted by the key, so equal ones stand side by side
+        let at: Vec<usize> = shape.key.iter().filter_map(|name| shape.schema.index_of(name).ok()).collect();
+        let keys = chunk.project(&at)?;
+        let keys = match self.last_key.take() {
+            Some(last) => concat_batches(&keys.schema(), [&last, &keys])?,
+            None => keys,
+        };
+        let pairs = keys.num_rows() - 1;
+        let mut equal = BooleanArray::from(vec![true; pairs]);
+        for column in keys.columns() {
+            equal = and(&equal, &not(&distinct(&column.slice(0, pairs), &column.slice(1, pairs))?)?)?;
+        }
+        self.duplicates += equal.true_count() as u64;
+        if let (None, Some(row)) = (&self.example, (0..pairs).find(|row| equal.value(*row))) {
+            self.example = Some(row_as_text(&keys, row));
+        }
+        self.last_key = Some(keys.slice(pairs, 1));
+        Ok(())
+    }
+
+    fn verdict(&self, job: &Job, file: &SqlFile, shape: &Shape) -> Result<()> {
+        let at = |message: String| Err(error_at(&file.shown, Some(file.start), message));
+        if self.rows == 0 && shape.needs_rows {
+            let sources = job.config.sources.iter().filter(|(name, _)| file.references.tables.contains_key(*name));
+            let windows: Vec<String> = sources.map(|(name, source)| format!("`{name}` ({})", source.path)).collect();
+            let read = if windows.is_empty() { String::new() } else { format!("; it reads {}", windows.join(", ")) };
+            return at(match file.name.as_str() {
+                "positives" => format!(
+                    "no positives at all: table `positives` has no row for {}{}; look at what counts as liked, and at the window `days` of the sources",
+                    job.date,
+                    self.window(job)
+                ),
+                name => format!(
+                    "table `{name}` has no row, so there is nothing to embed{read}; look at the catalogue's source"
+                ),
+            });
+        }
+        if let Some((column, count)) = self.nulls.iter().find(|(_, count)| *count > 0) {
+            return at(format!(
+                "null ids: `{}.{column}` is null in {count} of {} rows; filter them out in the SQL or mend the source",
+                file.name, self.rows
+            ));
+        }
+        if self.duplicates > 0 {
+            let what = if shape.key == ["sample_id"] { "duplicated sample ids" } else { "duplicated rows" };
+            return at(format!(
+                "{what}: table `{}` repeats its key ({}) in {} of {} rows, for example {}; make it unique in the SQL, or read one day of the source (`snapshot: true`)",
+                file.name,
+                shape.key.join(", "),
+                self.duplicates,
+                self.rows,
+                self.example.as_deref().unwrap_or("none")
+            ));
+        }
+        Ok(())
+    }
+
+    /// The windows of the job's sources, for people.
+    fn window(&self, job: &Job) -> String {
+        let windows: Vec<String> = job
+            .config
+            .sources
+            .iter()
+            .filter(|(_, source)| source.partition.is_some() && !source.snapshot)
+            .map(|(name, source)| {
+                let (from, to) = (job.date.offset(source.days.from), job.date.offset(source.days.to));
+                format!("`{name}` {from} to {to}")
+            })
+            .collect();
+        if windows.is_empty() { String::new() } else { format!(" (read: {})", windows.join(", ")) }
+    }
+}

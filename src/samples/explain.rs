@@ -1,0 +1,84 @@
+//! `explain` and `check`: every table planned against the sources' schemas, none of them run.
+
+use std::fmt::Write;
+
+use datafusion::physical_plan::displayable;
+
+use super::audits::can_run;
+use super::plan::{SamplePlan, plan};
+use super::planner::Planner;
+use crate::error::{Error, Result, did_you_mean};
+use crate::job::Job;
+use crate::warehouse::{Joins, Listing};
+
+/// Files named for each partition.
+const FILES_SHOWN: usize = 3;
+
+/// For each table (or one), the SQL with its values and the physical plan; then what was listed for each source.
+pub async fn explain(job: &Job, table: Option<&str>) -> Result<String> {
+    let plan = plan(job).await?;
+    if let Some(table) = table.filter(|table| !plan.files.contains_key(*table)) {
+        let known = plan.order.iter().map(String::as_str);
+        return Err(Error::usage(format!(
+            "no table `{table}`{}; there are {}",
+            did_you_mean(table, known),
+            plan.order.join(", ")
+        )));
+    }
+    let mut planner = Planner::new(job, &plan.sources).await?;
+    let mut text = String::new();
+    let mut read = Vec::new();
+    for name in &plan.order {
+        let file = &plan.files[name];
+        let planned = planner.plan_table(file).await?;
+        if table.is_none_or(|table| table == name) {
+            let physical = planner.physical(&planned, file, Joins::Hash).await?;
+            let tree = displayable(physical.as_ref()).indent(false).to_string();
+            let _ = writeln!(text, "-- table {name} ({})\n{:#}\n\n{tree}", file.shown, planned.query);
+            read.extend(super::order::reads(file));
+        }
+        planner.add_planned(name, planned.shape.schema.clone())?;
+    }
+    for listing in plan.sources.iter().filter(|listing| table.is_none() || read.contains(&listing.source)) {
+        list_files(&mut text, listing);
+    }
+    Ok(text)
+}
+
+/// Plans every table and audit; returns what is allowed and rarely meant.
+pub async fn check(job: &Job) -> Result<Vec<String>> {
+    let plan = plan(job).await?;
+    check_plan(job, &plan).await?;
+    Ok(plan.warnings)
+}
+
+async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
+    let mut planner = Planner::new(job, &plan.sources).await?;
+    for name in &plan.order {
+        let file = &plan.files[name];
+        let planned = planner.plan_table(file).await?;
+        planner.physical(&planned, file, Joins::Hash).await?;
+        planner.add_planned(name, planned.shape.schema.clone())?;
+    }
+    for audit in &plan.audits {
+        if can_run(job, &planner, audit) {
+            planner.plan_query(audit).await?;
+        }
+    }
+    Ok(())
+}
+
+fn list_files(text: &mut String, listing: &Listing) {
+    let files = listing.partitions.iter().map(|partition| partition.files.len()).sum::<usize>();
+    let bytes: u64 = listing.inputs().iter().map(|input| input.bytes).sum();
+    let _ = writeln!(text, "-- source {} at {}: {files} files, {bytes} bytes", listing.source, listing.store.url());
+    for partition in &listing.partitions {
+        let folder = if partition.folder.is_empty() { "all" } else { partition.folder.as_str() };
+        let key = |key: &str| key.strip_prefix(&partition.folder).unwrap_or(key).trim_start_matches('/').to_string();
+        let mut names: Vec<String> = partition.files.iter().take(FILES_SHOWN).map(|file| key(&file.key)).collect();
+        if partition.files.len() > FILES_SHOWN {
+            names.push(format!("and {} more", partition.files.len() - FILES_SHOWN));
+        }
+        let _ = writeln!(text, "--   {folder}: {}", names.join(", "));
+    }
+}

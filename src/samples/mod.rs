@@ -1,0 +1,48 @@
+//! Sample tables: SQL files, in the order of what they read, each written as Parquet and held to its contract.
+
+mod ast;
+mod audits;
+mod blame;
+mod build;
+mod columns;
+mod explain;
+mod files;
+mod order;
+mod params;
+mod parse;
+mod place;
+mod plan;
+mod planner;
+mod rows;
+
+pub use explain::{check, explain};
+pub use plan::{SamplePlan, plan};
+
+use std::collections::BTreeMap;
+
+use tracing::info;
+
+use crate::artifacts::{SampleFacts, Written};
+use crate::error::Result;
+use crate::job::Job;
+
+/// Builds every sample table of `plan` below `folder` and audits them. The bytes written depend on the inputs, the SQL and its
+/// parameters alone: not on threads, memory or time.
+pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<SampleFacts>> {
+    let mut planner = planner::Planner::new(job, &plan.sources).await?;
+    let mut tables = BTreeMap::new();
+    let mut files = Vec::new();
+    for name in &plan.order {
+        job.stop.check()?;
+        let file = &plan.files[name];
+        let facts = build::build(job, &mut planner, file, folder).await?;
+        info!(table = %name, rows = facts.rows, seconds = facts.seconds, "built sample table");
+        files.extend(facts.files.iter().cloned());
+        tables.insert(name.clone(), facts);
+    }
+    let audits = audits::run(job, &planner, &plan.audits).await?;
+    let (user_id_type, item_id_type) = planner.id_types()?;
+    let facts =
+        SampleFacts { user_id_type, item_id_type, tables, inputs: plan.inputs.clone(), sql: plan.sql.clone(), audits };
+    Ok(Written { files, facts })
+}

@@ -1,0 +1,141 @@
+//! The order of tables, from what their SQL reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::files::Files;
+use super::parse::SqlFile;
+use super::place::error_at;
+use crate::config::{Config, Source};
+use crate::error::{Result, did_you_mean};
+
+/// The function that draws from `item_frequency`, and so reads it.
+pub const DRAWING_FUNCTION: &str = "sample_items";
+pub const DRAWN_TABLE: &str = "item_frequency";
+/// The one table that may read what happened after the date.
+const HOLDOUT: &str = "holdout";
+
+/// What a file reads, with tables that its functions read.
+pub fn reads(file: &SqlFile) -> BTreeSet<String> {
+    let mut tables: BTreeSet<String> = file.references.tables.keys().cloned().collect();
+    if file.references.functions.contains_key(DRAWING_FUNCTION) {
+        tables.insert(DRAWN_TABLE.into());
+    }
+    tables
+}
+
+/// The tables to build, each after those it reads.
+pub fn order(config: &Config, files: &Files) -> Result<Vec<String>> {
+    let mut walk = Walk { config, files, done: Vec::new(), path: Vec::new() };
+    for name in &files.wanted {
+        walk.visit(name)?;
+    }
+    // names that nothing defines are reported for audits too
+    for audit in &files.audits {
+        if !audit.built_in {
+            walk.check_names(audit)?;
+            for name in reads(audit).iter().filter(|name| files.tables.contains_key(*name)) {
+                walk.visit(name)?;
+            }
+        }
+    }
+    check_future(config, files, &walk.done)?;
+    Ok(walk.done)
+}
+
+struct Walk<'a> {
+    config: &'a Config,
+    files: &'a Files,
+    done: Vec<String>,
+    path: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, name: &str) -> Result<()> {
+        if self.done.iter().any(|done| done == name) {
+            return Ok(());
+        }
+        let file = &self.files.tables[name];
+        if let Some(start) = self.path.iter().position(|open| open == name) {
+            let circle: Vec<&str> = self.path[start..].iter().map(String::as_str).chain([name]).collect();
+            let reader = &self.files.tables[&self.path[self.path.len() - 1]];
+            let place = reader.references.tables.get(name).copied();
+            return Err(error_at(
+                &reader.shown,
+                place,
+                format!("the tables read each other in a circle: {}", circle.join(" -> ")),
+            ));
+        }
+        self.check_names(file)?;
+        self.path.push(name.to_string());
+        for read in reads(file).iter().filter(|read| self.files.tables.contains_key(*read)) {
+            self.visit(read)?;
+        }
+        self.path.pop();
+        self.done.push(name.to_string());
+        Ok(())
+    }
+
+    fn check_names(&self, file: &SqlFile) -> Result<()> {
+        for (name, place) in &file.references.tables {
+            if self.config.sources.contains_key(name) || self.files.tables.contains_key(name) {
+                continue;
+            }
+            let sources: Vec<&str> = self.config.sources.keys().map(String::as_str).collect();
+            let tables: Vec<&str> = self.files.tables.keys().map(String::as_str).collect();
+            let known = sources.iter().chain(&tables).copied();
+            let own = if file.built_in {
+                format!("; configure `sources.{name}`, or put a {}.sql of your own into `samples.sql`", file.name)
+            } else {
+                String::new()
+            };
+            return Err(error_at(
+                &file.shown,
+                Some(*place),
+                format!(
+                    "unknown table `{name}`{}{own}; sources: {}; tables: {}",
+                    did_you_mean(name, known),
+                    sources.join(", "),
+                    tables.join(", ")
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What happened after the date may reach `holdout` and nothing else.
+fn check_future(config: &Config, files: &Files, order: &[String]) -> Result<()> {
+    let is_future = |name: &str| config.sources.get(name).is_some_and(after_date);
+    // per table, the way by which it reads such a source
+    let mut ways: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for name in order {
+        let file = &files.tables[name];
+        let direct = reads(file).into_iter().find(|read| is_future(read)).map(|source| vec![name.clone(), source]);
+        let way = direct.or_else(|| {
+            reads(file).iter().find_map(|read| {
+                let rest = ways.get(read.as_str())?;
+                Some([vec![name.clone()], rest.clone()].concat())
+            })
+        });
+        let Some(way) = way else { continue };
+        if name != HOLDOUT {
+            let source = &way[way.len() - 1];
+            let place = file.references.tables.get(&way[1]).copied();
+            return Err(error_at(
+                &file.shown,
+                place,
+                format!(
+                    "table `{name}` reads source `{source}` ({}), whose window `{}` lies after the date: only `holdout` may, or training would see what it is tested on",
+                    way.join(" -> "),
+                    config.sources[source.as_str()].days
+                ),
+            ));
+        }
+        ways.insert(name, way);
+    }
+    Ok(())
+}
+
+pub fn after_date(source: &Source) -> bool {
+    crate::warehouse::is_after_date(source)
+}

@@ -1,0 +1,125 @@
+//! Reading Parquet files as batches of rows.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+
+use super::{FileEntry, Store};
+use crate::error::{Error, Result};
+
+/// Bytes read from a file's end at once: most footers fit, which saves a request.
+const FOOTER_GUESS: usize = 64 << 10;
+
+/// One Parquet file in the store.
+struct ObjectReader {
+    store: Arc<dyn ObjectStore>,
+    path: Key,
+    size: u64,
+}
+
+impl AsyncFileReader for ObjectReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        async move { self.store.get_range(&self.path, range).await.map_err(|error| ParquetError::External(Box::new(error))) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        async move {
+            self.store.get_ranges(&self.path, &ranges).await.map_err(|error| ParquetError::External(Box::new(error)))
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        async move {
+            let size = self.size;
+            let reader = ParquetMetaDataReader::new()
+                .with_metadata_options(options.map(|options| options.metadata_options().clone()))
+                .with_prefetch_hint(Some(FOOTER_GUESS));
+            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+        }
+        .boxed()
+    }
+}
+
+/// Streams the rows of Parquet files one after another, in the order given. `columns` (all when `None`) keeps only those, in
+/// the file's order.
+pub fn read_parquet_stream(
+    store: &Store,
+    keys: Vec<String>,
+    columns: Option<Vec<String>>,
+    batch_rows: usize,
+) -> impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<> {
+    let store = store.clone();
+    let files = futures::stream::iter(keys).then(move |key| {
+        let (store, columns) = (store.clone(), columns.clone());
+        async move { open_parquet(&store, &key, columns.as_deref(), batch_rows).await }
+    });
+    Box::pin(files.try_flatten())
+}
+
+/// All rows of Parquet files, for tables known to be small.
+pub async fn read_parquet(store: &Store, keys: Vec<String>, columns: Option<Vec<String>>) -> Result<Vec<RecordBatch>> {
+    read_parquet_stream(store, keys, columns, 8192).try_collect().await
+}
+
+/// The columns of a Parquet file.
+pub async fn parquet_schema(store: &Store, key: &str) -> Result<SchemaRef> {
+    let url = store.url_of(key);
+    let size = store.head(key).await?.ok_or_else(|| Error::config(format!("{url} does not exist")))?.size;
+    let reader = ObjectReader { store: store.object_store(), path: store.path_of(key), size };
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| {
+        Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
+    })?;
+    Ok(builder.schema().clone())
+}
+
+async fn open_parquet(
+    store: &Store,
+    key: &str,
+    columns: Option<&[String]>,
+    batch_rows: usize,
+) -> Result<impl Stream<Item = Result<RecordBatch>> + use<>> {
+    let url = store.url_of(key);
+    let broken = move |error: ParquetError| {
+        Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
+    };
+    let size =
+        store.head(key).await?.ok_or_else(|| Error::config(format!("{} does not exist", store.url_of(key))))?.size;
+    let reader = ObjectReader { store: store.object_store(), path: store.path_of(key), size };
+    let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(broken.clone())?;
+    if let Some(columns) = columns {
+        let schema = builder.schema().clone();
+        for column in columns {
+            if schema.field_with_name(column).is_err() {
+                return Err(Error::config(format!("{} has no column `{column}`", store.url_of(key))));
+            }
+        }
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str));
+        builder = builder.with_projection(mask);
+    }
+    let stream = builder.with_batch_size(batch_rows).build().map_err(broken.clone())?;
+    Ok(stream.map_err(broken))
+}
+
+/// The `.parquet` keys of file entries, in order.
+pub fn sorted_parts(files: &[FileEntry]) -> Vec<String> {
+    let mut keys: Vec<String> =
+        files.iter().map(|file| file.key.clone()).filter(|key| key.ends_with(".parquet")).collect();
+    keys.sort();
+    keys
+}

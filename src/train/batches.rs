@@ -1,0 +1,192 @@
+//! Batches: rows in a random order, their negatives, what is masked. Made on a thread of their own while a step runs.
+
+use super::data::Data;
+use super::random;
+use crate::config::{TargetInHistory, Training};
+use crate::features::{EncodedColumn, Encoding, FeatureBatch};
+
+/// One step's input, as [`crate::kernels::softmax::SoftmaxInputs`] orders it: B positives, then shared random
+/// negatives up to S, then hard negatives up to C.
+pub struct Batch {
+    /// Rows of the positives `[B]`.
+    pub rows: Vec<u32>,
+    pub users: FeatureBatch,
+    /// Features of the items `[C]`.
+    pub items: FeatureBatch,
+    /// ln of how often each shared column is to be expected in a batch, times the correction's strength `[S]`.
+    pub log_q: Vec<f32>,
+    /// Offsets [B + 1] and columns that must not count as negatives of a row.
+    pub masked: (Vec<u32>, Vec<u32>),
+    /// Offsets [B + 1] and columns of a row's own hard negatives.
+    pub hard: (Vec<u32>, Vec<u32>),
+    /// Sample weights `[B]`.
+    pub weights: Option<Vec<f32>>,
+}
+
+/// Makes the batches of one epoch after another. A batch is a function of settings, epoch and place alone.
+pub struct Batches<'a> {
+    data: &'a Data,
+    training: &'a Training,
+    /// The order of the epoch.
+    order: Vec<u32>,
+    epoch: u32,
+    /// By item: 1 + its first column in the batch at hand, 0 for none; and by column: the same of the next one.
+    first_column: Vec<u32>,
+    next_column: Vec<u32>,
+    /// By user feature: for lists over the items' own table, the items' rows in it.
+    targets: Vec<Option<&'a [u32]>>,
+}
+
+impl<'a> Batches<'a> {
+    pub fn new(data: &'a Data, training: &'a Training) -> Self {
+        let first_column = vec![0; data.catalogue.rows];
+        Batches {
+            data,
+            training,
+            order: Vec::new(),
+            epoch: 0,
+            first_column,
+            next_column: Vec::new(),
+            targets: targets(data),
+        }
+    }
+
+    /// Steps of one epoch.
+    pub fn steps(data: &Data, training: &Training) -> usize {
+        data.training.len().div_ceil(training.batch_size)
+    }
+
+    pub fn start_epoch(&mut self, epoch: u32) {
+        self.epoch = epoch;
+        self.order.clone_from(&self.data.training);
+        random::shuffle(&mut self.order, random::bits(self.training.seed, &[1, epoch.into()]));
+    }
+
+    pub fn batch(&mut self, step: usize) -> Batch {
+        let data = self.data;
+        let size = self.training.batch_size;
+        let rows = self.order[step * size..((step + 1) * size).min(self.order.len())].to_vec();
+        let mut items: Vec<u32> = rows.iter().map(|row| data.item_of[*row as usize]).collect();
+        let log_batch = (rows.len() as f64).ln();
+        let correction = |strength: f64, log_q: f64| (strength * log_q) as f32;
+        let logq = &self.training.logq;
+        let mut log_q: Vec<f32> = items
+            .iter()
+            .map(|item| correction(logq.in_batch, log_batch + f64::from(data.log_share[*item as usize])))
+            .collect();
+        self.add_random(step, &rows, &mut items, &mut log_q);
+        let masked = self.masked(&rows, &items);
+        let hard = self.add_hard(step, &rows, &mut items);
+        let weights = (!data.weights.is_empty()).then(|| rows.iter().map(|row| data.weights[*row as usize]).collect());
+        let users = self.users(&rows);
+        Batch { users, items: data.catalogue.select(&items, None), rows, log_q, masked, hard, weights }
+    }
+
+    /// Draws random negatives from those of the batch's positives, with replacement.
+    fn add_random(&self, step: usize, rows: &[u32], items: &mut Vec<u32>, log_q: &mut Vec<f32>) {
+        let random = &self.data.random;
+        let owners: Vec<u32> = rows.iter().copied().filter(|row| !random.bounds(*row as usize).is_empty()).collect();
+        if owners.is_empty() {
+            return;
+        }
+        let wanted = self.training.random_negatives;
+        let uniform = 1.0 / self.data.catalogue.rows as f64;
+        for at in 0..wanted {
+            let draw = random::bits(self.training.seed, &[2, self.epoch.into(), step as u64, at as u64]);
+            let bounds = random.bounds(owners[random::below(draw, owners.len())] as usize);
+            let entry = bounds.start + random::below(random::mix(draw), bounds.len());
+            let probability = random.probabilities.get(entry).map_or(uniform, |probability| f64::from(*probability));
+            items.push(random.items[entry]);
+            log_q.push((self.training.logq.random * (probability * wanted as f64).ln()) as f32);
+        }
+    }
+
+    /// For each row the shared columns whose item its user likes: his other positives, and its own item in other
+    /// columns.
+    fn masked(&mut self, rows: &[u32], shared: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        self.next_column.clear();
+        self.next_column.resize(shared.len(), 0);
+        // from the last, so that each chain ascends
+        for (column, item) in shared.iter().enumerate().rev() {
+            let first = &mut self.first_column[*item as usize];
+            self.next_column[column] = *first;
+            *first = column as u32 + 1;
+        }
+        let (mut offsets, mut columns) = (vec![0], Vec::new());
+        for (own, row) in rows.iter().enumerate() {
+            let liked = self.data.liked.of(self.data.user_of[*row as usize] as usize);
+            let mut last = None;
+            for item in liked.iter().filter(|item| last.replace(**item) != Some(**item)) {
+                let mut at = self.first_column[*item as usize];
+                while at > 0 {
+                    let column = at - 1;
+                    if column as usize != own {
+                        columns.push(column);
+                    }
+                    at = self.next_column[column as usize];
+                }
+            }
+            offsets.push(columns.len() as u32);
+        }
+        shared.iter().for_each(|item| self.first_column[*item as usize] = 0);
+        (offsets, columns)
+    }
+
+    /// Some of each row's hard negatives, but none that its user likes.
+    fn add_hard(&self, step: usize, rows: &[u32], items: &mut Vec<u32>) -> (Vec<u32>, Vec<u32>) {
+        let (mut offsets, mut columns) = (vec![0], Vec::new());
+        for row in rows {
+            let liked = self.data.liked.of(self.data.user_of[*row as usize] as usize);
+            let own = self.data.hard.of(*row as usize).iter().copied();
+            let mut own: Vec<u32> = own.filter(|item| liked.binary_search(item).is_err()).collect();
+            random::shuffle(
+                &mut own,
+                random::bits(self.training.seed, &[3, self.epoch.into(), step as u64, (*row).into()]),
+            );
+            for item in own.into_iter().take(self.training.hard_per_positive) {
+                columns.push(items.len() as u32);
+                items.push(item);
+            }
+            offsets.push(columns.len() as u32);
+        }
+        (offsets, columns)
+    }
+
+    /// The users' features, with the values of lists that training leaves out.
+    fn users(&self, rows: &[u32]) -> FeatureBatch {
+        let (share, seed, epoch) = (self.training.history_dropout, self.training.seed, self.epoch);
+        let drop_target = self.training.target_in_history == TargetInHistory::Drop;
+        if share == 0.0 && !drop_target {
+            return self.data.users.select(rows, None);
+        }
+        let keep = |feature: usize, position: usize, id: u32, at: usize| {
+            let row = rows[position] as usize;
+            if drop_target
+                && self.targets[feature].is_some_and(|targets| targets[self.data.item_of[row] as usize] == id)
+            {
+                return false;
+            }
+            let place = [4, epoch.into(), feature as u64, row as u64, at as u64];
+            share == 0.0 || random::unit(random::bits(seed, &place)) >= share
+        };
+        self.data.users.select(rows, Some(&keep))
+    }
+}
+
+/// By user feature: for lists over a table that holds the items themselves, the row of each item of the catalogue.
+pub fn targets(data: &Data) -> Vec<Option<&[u32]>> {
+    let ids = data.spec.item.features.iter().zip(&data.catalogue.columns);
+    let of = |wanted: &str| {
+        ids.clone().find_map(|(feature, column)| match (&feature.encoding, column) {
+            (Encoding::Id { table }, EncodedColumn::One(rows)) if table == wanted && feature.column == "item_id" => {
+                Some(rows.as_slice())
+            }
+            _ => None,
+        })
+    };
+    let lists = data.spec.user.features.iter().map(|feature| match &feature.encoding {
+        Encoding::Ids { table, .. } => of(table),
+        _ => None,
+    });
+    lists.collect()
+}

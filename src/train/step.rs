@@ -1,0 +1,229 @@
+//! One training step, from a batch to changed weights.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor};
+
+use super::batches::Batch;
+use super::optimizer::{Optimizers, Rates, clip_scale, tensor};
+use crate::config::{Config, Training};
+use crate::error::{Error, Result};
+use crate::features::{FeatureSpec, Side};
+use crate::kernels::math::{normalize_rows, normalize_rows_backward};
+use crate::kernels::pooling::Scatter;
+use crate::kernels::softmax::{Csr, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
+use crate::model::{Dense, Dropout, Input, NORM_EPSILON, Weights, read, table_gradients};
+
+/// Bounds of 1 / temperature while it is learned.
+const INV_TEMPERATURE: std::ops::RangeInclusive<f64> = 1.0..=200.0;
+
+/// Where the time of the steps went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Profile {
+    pub gather: Duration,
+    pub forward: Duration,
+    pub softmax: Duration,
+    pub backward: Duration,
+    pub dense_update: Duration,
+    pub table_update: Duration,
+}
+
+/// The weights with all that changes them.
+pub struct Trainer<'a> {
+    config: &'a Config,
+    spec: &'a FeatureSpec,
+    device: Device,
+    pub weights: Weights,
+    pub optimizers: Optimizers,
+    pub profile: Profile,
+    kernel: SoftmaxKernel,
+    outputs: SoftmaxOutputs,
+    inputs: [Input; 2],
+    scatter: Scatter,
+}
+
+/// A tower in the middle of a step: what forward leaves for backward.
+struct Pass {
+    /// The graph's leaf [rows, width] and end [rows, dim]; none where the tower has no dense layers.
+    graph: Option<(Tensor<2>, Tensor<2>, Dense)>,
+    /// Normalised outputs [rows, dim].
+    vectors: Vec<f32>,
+    norms: Vec<f32>,
+}
+
+impl<'a> Trainer<'a> {
+    pub fn new(config: &'a Config, spec: &'a FeatureSpec, device: Device) -> Self {
+        let weights = Weights::new(spec, config.training.seed, config.model.temperature, &device);
+        let optimizers = Optimizers::new(&config.training, &weights.user, &weights.item);
+        Trainer {
+            config,
+            spec,
+            device,
+            weights,
+            optimizers,
+            profile: Profile::default(),
+            kernel: SoftmaxKernel::new(),
+            outputs: SoftmaxOutputs::default(),
+            inputs: Default::default(),
+            scatter: Scatter::new(),
+        }
+    }
+
+    /// Learns from one batch; returns its loss in nats.
+    pub fn step(&mut self, batch: &Batch) -> Result<f64> {
+        let training = &self.config.training;
+        let rates = Rates::at(training, self.optimizers.steps);
+        let user = self.forward(Side::User, batch)?;
+        let item = self.forward(Side::Item, batch)?;
+        timed(&mut self.profile.softmax, || {
+            self.kernel
+                .run(&softmax_inputs(batch, &self.weights, self.spec.dim, training, &user, &item), &mut self.outputs);
+        });
+        if !self.outputs.loss.is_finite() {
+            return Ok(self.outputs.loss);
+        }
+        let (user_input, item_input) = self.backward(user, item, training)?;
+        timed(&mut self.profile.table_update, || {
+            update_tables(
+                &mut self.weights,
+                self.spec,
+                &mut self.scatter,
+                batch,
+                &user_input,
+                &item_input,
+                &rates,
+                training,
+            )
+        });
+        if self.config.model.learn_temperature {
+            let inverse = self.weights.inv_temperature;
+            let change = self.optimizers.temperature.step(self.outputs.d_inv_temperature * inverse, rates.dense);
+            self.weights.inv_temperature =
+                (inverse * change.exp()).clamp(*INV_TEMPERATURE.start(), *INV_TEMPERATURE.end());
+        }
+        self.optimizers.steps += 1;
+        Ok(self.outputs.loss)
+    }
+
+    /// Losses of the rows of the last batch.
+    pub fn row_losses(&self) -> &[f32] {
+        &self.outputs.row_losses
+    }
+
+    fn forward(&mut self, side: Side, batch: &Batch) -> Result<Pass> {
+        let (features, tower, input, shape) = match side {
+            Side::User => (&batch.users, &self.spec.user, &mut self.inputs[0], &self.config.model.user_tower),
+            Side::Item => (&batch.items, &self.spec.item, &mut self.inputs[1], &self.config.model.item_tower),
+        };
+        let rows = timed(&mut self.profile.gather, || input.rows(tower, &self.weights.tables, features));
+        let started = Instant::now();
+        let (_, dense) = self.weights.side(self.spec, side);
+        let (graph, mut vectors) = if dense.is_empty() {
+            (None, rows)
+        } else {
+            let leaf = tensor(rows, features.rows, tower.width, &self.device).autodiff().require_grad();
+            let seed = super::random::bits(self.config.training.seed, &[5, self.optimizers.steps, side as u64]);
+            let dropout = Dropout { share: shape.dropout, seed };
+            let leaves = dense.leaves();
+            let end = leaves.forward(leaf.clone(), Some(dropout));
+            let values = read(end.clone().without_autodiff())?;
+            (Some((leaf, end, leaves)), values)
+        };
+        let mut norms = vec![0.0; features.rows];
+        normalize_rows(&mut vectors, self.spec.dim, NORM_EPSILON, &mut norms);
+        self.profile.forward += started.elapsed();
+        Ok(Pass { graph, vectors, norms })
+    }
+
+    /// Changes the dense layers; returns the gradients of both towers' input rows.
+    fn backward(&mut self, user: Pass, item: Pass, training: &Training) -> Result<(Vec<f32>, Vec<f32>)> {
+        let started = Instant::now();
+        let dim = self.spec.dim;
+        let (mut d_user, mut d_item) =
+            (std::mem::take(&mut self.outputs.d_users), std::mem::take(&mut self.outputs.d_items));
+        normalize_rows_backward(&mut d_user, &user.vectors, dim, &user.norms);
+        normalize_rows_backward(&mut d_item, &item.vectors, dim, &item.norms);
+        // the gradient of sum(y * g) by y is g: so burn goes on from the gradients that the kernel has made
+        let surrogate = |pass: &Pass, gradient: &[f32]| {
+            let rows = pass.norms.len();
+            pass.graph
+                .as_ref()
+                .map(|(_, end, _)| (end.clone() * tensor(gradient.to_vec(), rows, dim, &self.device)).sum())
+        };
+        let surrogates = [surrogate(&user, &d_user), surrogate(&item, &d_item)];
+        let Some(total) = surrogates.into_iter().flatten().reduce(|a, b| a + b) else {
+            self.profile.backward += started.elapsed();
+            return Ok((d_user, d_item));
+        };
+        let mut gradients = total.backward();
+        let mut take = |tensor: &Tensor<2>| {
+            tensor.grad_remove(&mut gradients).ok_or_else(|| Error::internal("a parameter has no gradient"))
+        };
+        let mut by_tower = Vec::new();
+        for (pass, d_input) in [(&user, &mut d_user), (&item, &mut d_item)] {
+            let mut of_layers = Vec::new();
+            if let Some((leaf, _, leaves)) = &pass.graph {
+                *d_input = read(take(leaf)?)?;
+                of_layers = leaves.parameters().map(&mut take).collect::<Result<_>>()?;
+            }
+            by_tower.push(of_layers);
+        }
+        drop((user, item));
+        self.profile.backward += started.elapsed();
+        let started = Instant::now();
+        let rate = Rates::at(training, self.optimizers.steps).dense;
+        let scale = clip_scale(by_tower.iter().flatten(), training.clip)?;
+        let of_item = by_tower.pop().unwrap_or_default();
+        self.optimizers.user.step(&mut self.weights.user, by_tower.pop().unwrap_or_default(), scale, rate);
+        self.optimizers.item.step(&mut self.weights.item, of_item, scale, rate);
+        self.profile.dense_update += started.elapsed();
+        Ok((d_user, d_item))
+    }
+}
+
+fn softmax_inputs<'b>(
+    batch: &'b Batch,
+    weights: &Weights,
+    dim: usize,
+    training: &Training,
+    user: &'b Pass,
+    item: &'b Pass,
+) -> SoftmaxInputs<'b> {
+    SoftmaxInputs {
+        dim,
+        users: &user.vectors,
+        items: &item.vectors,
+        log_q: &batch.log_q,
+        hard: Csr { offsets: &batch.hard.0, cols: &batch.hard.1 },
+        hard_log_weight: training.hard_weight.ln() as f32,
+        masked: Csr { offsets: &batch.masked.0, cols: &batch.masked.1 },
+        inv_temperature: weights.inv_temperature as f32,
+        weights: batch.weights.as_deref(),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of a step, borrowed apart")]
+fn update_tables(
+    weights: &mut Weights,
+    spec: &FeatureSpec,
+    scatter: &mut Scatter,
+    batch: &Batch,
+    d_user: &[f32],
+    d_item: &[f32],
+    rates: &Rates,
+    training: &Training,
+) {
+    for (name, table) in &mut weights.tables {
+        let mut sources = table_gradients(&spec.user, &batch.users, name, d_user);
+        sources.extend(table_gradients(&spec.item, &batch.items, name, d_item));
+        let gradients = scatter.run(table, &sources);
+        table.apply(gradients, &rates.adagrad(training));
+    }
+}
+
+fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = work();
+    *total += started.elapsed();
+    result
+}

@@ -1,0 +1,66 @@
+//! Reading the sample tables: which columns, and what to say when one is missing.
+
+use arrow::array::RecordBatch;
+
+use crate::artifacts::{SampleSet, TableFacts};
+use crate::config::Config;
+use crate::error::{Error, Result, did_you_mean};
+use crate::job::Job;
+use crate::storage::{read_parquet_stream, sorted_parts};
+
+/// Rows read at a time.
+const BATCH_ROWS: usize = 16_384;
+
+/// Streams a sample table, with the columns that training reads of it; no rows where the table is absent.
+pub fn read(
+    job: &Job,
+    samples: &SampleSet,
+    table: &str,
+) -> impl futures::Stream<Item = Result<RecordBatch>> + Send + Unpin + use<> {
+    let columns = columns(&job.config, samples, table);
+    let parts = samples.record.facts.tables.get(table).map(|facts| sorted_parts(&facts.files)).unwrap_or_default();
+    read_parquet_stream(&job.output, parts, Some(columns), BATCH_ROWS)
+}
+
+/// The columns that training reads of a table.
+fn columns(config: &Config, samples: &SampleSet, table: &str) -> Vec<String> {
+    let (side, wanted, optional): (&str, &[&str], &[&str]) = match table {
+        "positives" => ("user", &["sample_id", "user_id", "item_id", "event_time"], &["weight"]),
+        "item_features" => ("item", &["item_id"], &[]),
+        _ => ("", &["sample_id", "item_id"], &["sampling_probability"]),
+    };
+    let has = |name: &str| samples.record.facts.tables.get(table).is_some_and(|facts| has_column(facts, name));
+    let mut columns: Vec<String> = wanted.iter().map(|name| name.to_string()).collect();
+    columns.extend(optional.iter().filter(|name| has(name)).map(|name| name.to_string()));
+    columns.extend(
+        config.all_features().filter(|(s, ..)| *s == side).map(|(_, name, feature)| feature.column(name).to_string()),
+    );
+    columns
+}
+
+fn has_column(facts: &TableFacts, name: &str) -> bool {
+    facts.columns.iter().any(|column| column.name == name)
+}
+
+/// Names the feature whose column a table lacks, before anything is read.
+pub fn check_columns(config: &Config, samples: &SampleSet) -> Result<()> {
+    let facts = &samples.record.facts;
+    for (side, name, feature) in config.all_features() {
+        let tables: &[&str] = if side == "user" { &["positives", "user_features"] } else { &["item_features"] };
+        for table in tables {
+            let Some(found) = facts.tables.get(*table) else {
+                return Err(Error::config(format!("the samples have no table `{table}`; run the samples stage again")));
+            };
+            let column = feature.column(name);
+            if !has_column(found, column) {
+                let known = || found.columns.iter().map(|column| column.name.as_str());
+                return Err(Error::config(format!(
+                    "features.{side}.{name}: table `{table}` has no column `{column}`{}; it has {}: select it in the table's SQL, or name another with `column`",
+                    did_you_mean(column, known()),
+                    known().collect::<Vec<_>>().join(", ")
+                )));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! One step against the loss in f64, from the weights alone: towers, normalisation, softmax, as the formulas say.
+
+use std::collections::BTreeMap;
+
+use super::planted::Planted;
+use crate::config::Config;
+use crate::features::{BatchColumn, FeatureBatch, TowerSpec};
+use crate::model::{Weights, read};
+use crate::train::batches::{Batch, Batches};
+use crate::train::data::Data;
+use crate::train::random;
+use crate::train::step::Trainer;
+
+fn tower(
+    spec: &TowerSpec,
+    dense: &crate::model::Dense,
+    tables: &BTreeMap<String, Vec<f64>>,
+    dims: &BTreeMap<String, usize>,
+    batch: &FeatureBatch,
+) -> Vec<Vec<f64>> {
+    let parameters: Vec<Vec<f64>> =
+        dense.parameters().map(|p| read(p.clone()).unwrap().into_iter().map(f64::from).collect()).collect();
+    (0..batch.rows)
+        .map(|row| {
+            let mut x = vec![0.0; spec.width];
+            for (feature, column) in spec.features.iter().zip(&batch.columns) {
+                match column {
+                    BatchColumn::Numbers(numbers) => {
+                        (0..2).for_each(|k| x[feature.offset + k] = f64::from(numbers[row * 2 + k]));
+                    }
+                    BatchColumn::Bag { offsets, ids } => {
+                        let table = feature.encoding.table().unwrap();
+                        let dim = dims[table];
+                        let bag = &ids[offsets[row] as usize..offsets[row + 1] as usize];
+                        for id in bag {
+                            for k in 0..dim {
+                                x[feature.offset + k] += tables[table][*id as usize * dim + k] / bag.len() as f64;
+                            }
+                        }
+                    }
+                }
+            }
+            for (layer, parameters) in spec.layers.iter().zip(parameters.chunks(2)) {
+                x = (0..layer.outputs)
+                    .map(|out| {
+                        let sum: f64 =
+                            x.iter().enumerate().map(|(k, x)| x * parameters[0][k * layer.outputs + out]).sum();
+                        let y = sum + parameters[1][out];
+                        match layer.activation {
+                            Some(crate::config::Activation::Relu) => y.max(0.0),
+                            Some(crate::config::Activation::Tanh) => y.tanh(),
+                            _ => y,
+                        }
+                    })
+                    .collect();
+            }
+            let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
+            x.into_iter().map(|x| x / norm).collect()
+        })
+        .collect()
+}
+
+fn loss(data: &Data, config: &Config, weights: &Weights, tables: &BTreeMap<String, Vec<f64>>, batch: &Batch) -> f64 {
+    let dims = weights.tables.iter().map(|(name, table)| (name.clone(), table.dim)).collect();
+    let users = tower(&data.spec.user, &weights.user, tables, &dims, &batch.users);
+    let items = tower(&data.spec.item, &weights.item, tables, &dims, &batch.items);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let list = |csr: &(Vec<u32>, Vec<u32>), row: usize| csr.1[csr.0[row] as usize..csr.0[row + 1] as usize].to_vec();
+    let (mut total, mut mass) = (0.0, 0.0);
+    for row in 0..users.len() {
+        let masked = list(&batch.masked, row);
+        let logit = |col: usize| dot(&users[row], &items[col]) * weights.inv_temperature;
+        let mut sum: f64 = (0..batch.log_q.len())
+            .filter(|col| *col == row || !masked.contains(&(*col as u32)))
+            .map(|col| (logit(col) - f64::from(batch.log_q[col])).exp())
+            .sum();
+        for col in list(&batch.hard, row) {
+            sum += (logit(col as usize) + config.training.hard_weight.ln()).exp();
+        }
+        let weight = batch.weights.as_ref().map_or(1.0, |weights| f64::from(weights[row]));
+        total += weight * (sum.ln() - (logit(row) - f64::from(batch.log_q[row])));
+        mass += weight;
+    }
+    total / mass
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_has_the_loss_and_the_gradient_of_the_formulas() {
+    let changes = [
+        "training.batch_size=24",
+        "training.random_negatives=8",
+        "training.hard_weight=0.5",
+        "training.clip=0",
+        "training.learning_rate.warmup_steps=0",
+        "model.user_tower.activation=tanh",
+        "training.weight_decay=0",
+    ];
+    let planted = Planted::new("gradient", 600, &changes).await;
+    let config = &planted.job.config;
+    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let mut batches = Batches::new(&data, &config.training);
+    batches.start_epoch(1);
+    let batch = batches.batch(0);
+    let mut trainer = Trainer::new(config, &data.spec, crate::model::device("cpu").unwrap());
+    let before = trainer.weights.clone();
+    let tables: BTreeMap<String, Vec<f64>> = before
+        .tables
+        .iter()
+        .map(|(name, table)| (name.clone(), table.rows.iter().map(|v| f64::from(*v)).collect()))
+        .collect();
+    let found = trainer.step(&batch).unwrap();
+    let expected = loss(&data, config, &before, &tables, &batch);
+    assert!((found - expected).abs() < 1e-5, "loss {found}, expected {expected}");
+    // row-wise Adagrad's first step is learning_rate * g / rms(g): its direction is that of the gradient
+    let rate = config.training.learning_rate.tables;
+    let mut checked = 0;
+    for (name, table) in &trainer.weights.tables {
+        for row in 0..table.len() {
+            let moved: Vec<f64> =
+                (0..table.dim).map(|k| f64::from(before.tables[name].row(row)[k] - table.row(row)[k])).collect();
+            if moved.iter().all(|v| *v == 0.0) || !random::bits(1, &[row as u64]).is_multiple_of(4) {
+                continue;
+            }
+            let gradient: Vec<f64> = (0..table.dim)
+                .map(|k| {
+                    let at = row * table.dim + k;
+                    let nudged = |by: f64| {
+                        let mut tables = tables.clone();
+                        tables.get_mut(name).unwrap()[at] += by;
+                        loss(&data, config, &before, &tables, &batch)
+                    };
+                    (nudged(1e-5) - nudged(-1e-5)) / 2e-5
+                })
+                .collect();
+            let rms = (gradient.iter().map(|g| g * g).sum::<f64>() / table.dim as f64).sqrt();
+            for (moved, g) in moved.iter().zip(&gradient) {
+                assert!((moved - rate * g / rms).abs() < 0.01 * rate, "{name} row {row}: {moved} for {g} of rms {rms}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 15, "only {checked} rows were touched");
+    check_dense(&data, config, &before, &trainer.weights, &tables, &batch);
+}
+
+/// Adam's first step is learning_rate * sign(g), wherever g is not tiny.
+fn check_dense(
+    data: &Data,
+    config: &Config,
+    before: &Weights,
+    after: &Weights,
+    tables: &BTreeMap<String, Vec<f64>>,
+    batch: &crate::train::batches::Batch,
+) {
+    let rate = config.training.learning_rate.dense;
+    for side in 0..2 {
+        let dense = |weights: &Weights| if side == 0 { weights.user.clone() } else { weights.item.clone() };
+        for index in 0..dense(before).parameters().count() {
+            let old = read(dense(before).parameters().nth(index).unwrap().clone()).unwrap();
+            let new = read(dense(after).parameters().nth(index).unwrap().clone()).unwrap();
+            for at in (0..old.len()).step_by(29) {
+                let nudged = |by: f32| {
+                    let mut weights = before.clone();
+                    let dense = if side == 0 { &mut weights.user } else { &mut weights.item };
+                    let parameter = dense.parameters_mut().nth(index).unwrap();
+                    let mut values = old.clone();
+                    values[at] += by;
+                    *parameter = crate::train::optimizer::tensor(
+                        values,
+                        parameter.dims()[0],
+                        parameter.dims()[1],
+                        &parameter.device(),
+                    );
+                    loss(data, config, &weights, tables, batch)
+                };
+                let gradient = (nudged(1e-3) - nudged(-1e-3)) / 2e-3;
+                let moved = f64::from(old[at] - new[at]);
+                if gradient.abs() > 1e-5 {
+                    assert!(
+                        (moved - rate * gradient.signum()).abs() < 0.02 * rate,
+                        "{side} {index} {at}: {moved} for {gradient}"
+                    );
+                }
+            }
+        }
+    }
+}

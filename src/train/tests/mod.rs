@@ -1,0 +1,129 @@
+//! Whole trainings on generated rows.
+
+mod gradient;
+mod planted;
+
+use self::planted::{ITEMS, Planted, done, users};
+use super::batches::Batches;
+use super::data::Data;
+
+/// The part of the held-out rows whose item is among the ten most popular of training.
+fn popularity_recall(data: &Data) -> f64 {
+    let mut items: Vec<usize> = (0..data.log_share.len()).collect();
+    items.sort_by(|a, b| data.log_share[*b].total_cmp(&data.log_share[*a]));
+    let top = &items[..10];
+    let hits = data.validation.iter().filter(|row| top.contains(&(data.item_of[**row as usize] as usize))).count();
+    hits as f64 / data.validation.len() as f64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planted_taste_is_found_far_better_than_by_popularity() {
+    let planted = Planted::new("taste", 6000, &[]).await;
+    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let trained = planted.train("model").await.unwrap();
+    let (recall, popularity) = (trained.facts.best_recall.unwrap(), popularity_recall(&data));
+    assert!(recall > 0.3 && recall > 3.0 * popularity, "recall@10 {recall:.3}, popularity {popularity:.3}");
+    let first = trained.facts.epochs.first().unwrap();
+    assert!(trained.facts.epochs.last().unwrap().loss < first.loss, "{:?}", trained.facts.epochs);
+    assert_eq!(trained.facts.examples + trained.facts.validation_examples, 6000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_are_the_same_for_any_number_of_threads() {
+    let mut written = Vec::new();
+    for threads in ["1", "2", "5"] {
+        let threads = format!("training.threads={threads}");
+        let changes =
+            [threads.as_str(), "training.epochs=2", "training.history_dropout=0.2", "model.user_tower.dropout=0.1"];
+        let planted = Planted::new("threads", 2000, &changes).await;
+        written.push(planted.train("model").await.unwrap().files);
+    }
+    assert_eq!(written[0].len(), 5);
+    assert_eq!(written[0], written[1]);
+    assert_eq!(written[0], written[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_written_model_gives_the_vectors_of_the_one_in_memory() {
+    use crate::features::Side;
+    use crate::model::Towers;
+    let planted = Planted::new("reload", 2000, &["training.epochs=1", "training.validation.share=0"]).await;
+    let trained = planted.train("model").await.unwrap();
+    assert_eq!(trained.facts.best_recall, None);
+    let model = done("model", trained.facts);
+    let towers = Towers::load(&planted.job.output, "model").await.unwrap();
+    let users = towers.users(&[users()]).unwrap();
+    assert_eq!(users.len(), 50 * towers.dim());
+    for user in users.chunks(towers.dim()) {
+        let norm = user.iter().map(|value| value * value).sum::<f32>().sqrt();
+        assert!((norm - 1.0).abs() < 1e-5, "norm {norm}");
+    }
+    assert_eq!(towers.feature_columns(Side::User), ["history", "age", "country"]);
+    let embedded = crate::embed::run(&planted.job, &planted.samples, &model, "embeddings").await.unwrap();
+    assert_eq!((embedded.facts.items, embedded.facts.zero, embedded.facts.duplicate_ids), (ITEMS as u64, 0, 0));
+    let keys: Vec<&str> = embedded.files.iter().map(|file| file.key.as_str()).collect();
+    assert_eq!(keys[0], "embeddings/part-00000-of-00004.parquet");
+    assert_eq!(embedded.files.iter().map(|file| file.rows.unwrap()).collect::<Vec<_>>(), [50; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn masks_leave_out_the_users_other_positives_and_nothing_else() {
+    let planted = Planted::new("masks", 2000, &["training.batch_size=512"]).await;
+    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let training = &planted.job.config.training;
+    let mut batches = Batches::new(&data, training);
+    batches.start_epoch(1);
+    for step in 0..2 {
+        let batch = batches.batch(step);
+        let shared = batch.log_q.len();
+        assert_eq!(shared, 512 + training.random_negatives);
+        // which item a column holds, by its row of the table
+        let crate::features::BatchColumn::Bag { ids, .. } = &batch.items.columns[0] else { panic!("item_id is a bag") };
+        let crate::features::EncodedColumn::One(catalogue) = &data.catalogue.columns[0] else {
+            panic!("item_id is an id")
+        };
+        for (at, row) in batch.rows.iter().enumerate() {
+            let liked = data.liked.of(data.user_of[*row as usize] as usize);
+            let liked: Vec<u32> = liked.iter().map(|item| catalogue[*item as usize]).collect();
+            let expected: Vec<u32> =
+                (0..shared as u32).filter(|col| *col != at as u32 && liked.contains(&ids[*col as usize])).collect();
+            let mut found = batch.masked.1[batch.masked.0[at] as usize..batch.masked.0[at + 1] as usize].to_vec();
+            found.sort_unstable();
+            assert_eq!(found, expected, "row {at}");
+            let hard = &batch.hard.1[batch.hard.0[at] as usize..batch.hard.0[at + 1] as usize];
+            assert!(hard.iter().all(|col| *col as usize >= shared && !liked.contains(&ids[*col as usize])));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_named_with_table_column_and_feature() {
+    let cases = [
+        ("missing", vec!["features.user.age.column=years"]),
+        (
+            "type",
+            vec![
+                "features.user.history.kind=numeric",
+                "features.user.history.table=null",
+                "features.user.history.max_length=null",
+            ],
+        ),
+        ("ids", vec!["features.user.country={kind: id, table: item_id}"]),
+        ("device", vec!["training.device=cuda:0"]),
+    ];
+    let mut texts = Vec::new();
+    for (name, changes) in cases {
+        let planted = Planted::new(&format!("mistake-{name}"), 300, &changes).await;
+        texts.push(planted.train("model").await.err().map(|error| error.to_string()).unwrap_or_default());
+    }
+    let nan = Planted::new(
+        "mistake-nan",
+        300,
+        &["training.learning_rate.tables=1e38", "training.learning_rate.warmup_steps=0"],
+    )
+    .await;
+    texts.push(nan.train("model").await.err().map(|error| error.to_string()).unwrap_or_default());
+    let empty = Planted::new("mistake-empty", 0, &[]).await;
+    texts.push(empty.train("model").await.err().map(|error| error.to_string()).unwrap_or_default());
+    insta::assert_snapshot!(texts.join("\n"));
+}

@@ -1,0 +1,169 @@
+//! What went wrong while SQL ran, in the operator's words.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringBuilder};
+use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{Result as DfResult, exec_err};
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::object_store;
+use futures::StreamExt;
+
+use super::session::Warehouse;
+use super::types::list_of;
+use crate::error::{Error, Kind};
+
+/// The error of the object store behind `error`, if there is one: a retry may help.
+pub fn store_fault(error: &(dyn StdError + 'static), doing: &str) -> Option<Error> {
+    let mut at = Some(error);
+    while let Some(inner) = at {
+        if let Some(fault) = inner.downcast_ref::<object_store::Error>() {
+            return Some(named_store_fault(fault, doing));
+        }
+        // the engine boxes its causes, and a box hides the type
+        if let Some(DataFusionError::ObjectStore(fault)) = inner.downcast_ref::<DataFusionError>() {
+            return Some(named_store_fault(fault, doing));
+        }
+        if let Some(datafusion::parquet::errors::ParquetError::External(cause)) = inner.downcast_ref() {
+            return store_fault(cause.as_ref(), doing);
+        }
+        at = inner.source();
+    }
+    None
+}
+
+fn named_store_fault(fault: &object_store::Error, doing: &str) -> Error {
+    use object_store::Error::*;
+    match fault {
+        NotFound { path, .. } => Error::transient(format!(
+            "{path} was there when it was listed and is gone; run the job again, it lists anew"
+        )),
+        PermissionDenied { .. } | Unauthenticated { .. } => {
+            Error::config(format!("cannot read {doing}: the store does not allow it; look at the job's credentials"))
+        }
+        _ => Error::transient(format!("cannot read {doing}: the store did not answer as it should; try again")),
+    }
+}
+
+/// Whether an execution failed because it may not have more memory.
+pub fn is_out_of_memory(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
+/// An execution's error. `table` and `file` name what was being built.
+pub fn explain_execution(error: DataFusionError, table: &str, file: &str, memory: &str) -> Error {
+    if let Some(fault) = store_fault(&error, &format!("the files of `{table}`")) {
+        return fault.context(format!("building table `{table}` ({file})")).caused_by(error.strip_backtrace());
+    }
+    if is_out_of_memory(&error) {
+        return Error::config(format!(
+            "{file}: table `{table}` needs more than `samples.memory: {memory}`, also with joins that spill; raise it, or read less"
+        ))
+        .caused_by(error.strip_backtrace());
+    }
+    if let DataFusionError::IoError(cause) = error.find_root() {
+        let message = format!("cannot spill to disk while building table `{table}`: {cause}; look at `samples.spill`");
+        return Error::new(Kind::Transient, message);
+    }
+    Error::config(format!("{file}: table `{table}` cannot be built")).caused_by(error.strip_backtrace())
+}
+
+/// After a failure: reads the files of `sources` one by one, to say which of them cannot be read. Costs a full read, on the
+/// way to an error only.
+pub async fn diagnose(warehouse: &Warehouse, sources: &[String]) -> Option<Error> {
+    let state = warehouse.state();
+    let task = Arc::new(TaskContext::from(&state));
+    for name in sources {
+        let table = warehouse.source_table(name)?;
+        for (key, single) in table.single_files() {
+            let failed = async {
+                let plan = datafusion::catalog::TableProvider::scan(&single, &state, None, &[], None).await?;
+                let mut stream = datafusion::physical_plan::execute_stream(plan, task.clone())?;
+                while let Some(batch) = stream.next().await {
+                    batch?;
+                }
+                Ok::<_, DataFusionError>(())
+            };
+            if let Err(error) = failed.await {
+                let shown = warehouse.shown(name, &key);
+                let fault = store_fault(&error, &shown);
+                let broken = || {
+                    Error::config(format!(
+                        "source `{name}`: {shown} cannot be read with the types declared or inferred for it; mend the file, or declare the column's type in `sources.{name}.columns`"
+                    ))
+                };
+                return Some(fault.unwrap_or_else(broken).caused_by(error.strip_backtrace()));
+            }
+        }
+    }
+    None
+}
+
+/// Parses a list in a text column: `[1, 2]` as JSON, or values with `|` between them.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ListText {
+    item: DataType,
+    signature: Signature,
+}
+
+impl ListText {
+    pub fn new(item: DataType) -> Self {
+        ListText { item, signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for ListText {
+    fn name(&self) -> &str {
+        "parse_list"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(list_of(self.item.clone()))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let texts = ColumnarValue::values_to_arrays(&args.args)?.swap_remove(0);
+        let texts = texts.as_string::<i32>();
+        let mut values = StringBuilder::new();
+        let mut lengths = Vec::with_capacity(texts.len());
+        for text in texts.iter() {
+            let before = datafusion::arrow::array::ArrayBuilder::len(&values);
+            match text.map(str::trim) {
+                None | Some("") => {}
+                Some(json) if json.starts_with('[') => {
+                    let Ok(serde_json::Value::Array(items)) = serde_json::from_str(json) else {
+                        return exec_err!("`{json}` is not a list; write it like [1, 2] or 1|2");
+                    };
+                    for item in items {
+                        match item {
+                            serde_json::Value::Null => values.append_null(),
+                            serde_json::Value::String(text) => values.append_value(text),
+                            other => values.append_value(other.to_string()),
+                        }
+                    }
+                }
+                Some(plain) => plain.split('|').for_each(|item| values.append_value(item.trim())),
+            }
+            lengths.push(datafusion::arrow::array::ArrayBuilder::len(&values) - before);
+        }
+        let values: ArrayRef = Arc::new(values.finish());
+        let options = datafusion::common::format::DEFAULT_CAST_OPTIONS;
+        let values = if self.item == DataType::Utf8 {
+            cast(&values, &self.item)?
+        } else {
+            datafusion::arrow::compute::cast_with_options(&values, &self.item, &options)?
+        };
+        let field = Arc::new(Field::new("item", self.item.clone(), true));
+        let lists = ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, texts.nulls().cloned())?;
+        Ok(ColumnarValue::Array(Arc::new(lists)))
+    }
+}

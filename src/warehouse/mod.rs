@@ -1,0 +1,19 @@
+//! From sources to SQL tables: which files a window of days means, what they hold, and the session that reads them.
+
+mod alias;
+mod faults;
+mod hash;
+mod listing;
+mod schema;
+mod session;
+mod table;
+mod types;
+
+pub use alias::{SampleItems, weights_of};
+pub use faults::{diagnose, explain_execution, is_out_of_memory};
+pub use hash::StableHash;
+pub use listing::{Listing, Partition, is_after_date, list_source};
+pub use schema::read_schema;
+pub use session::{Joins, Warehouse};
+pub use table::{FilesTable, SourceTable};
+pub use types::{sql_name, table_type};

@@ -1,0 +1,304 @@
+//! What the files of a source hold, and the one table that they make together.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use datafusion::arrow::csv::reader::Format as CsvFormat;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::json::reader::infer_json_schema;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::error::DataFusionError;
+use datafusion::object_store::path::Path as Key;
+use datafusion::object_store::{ObjectMeta, ObjectStoreExt};
+use datafusion::parquet::arrow::parquet_to_arrow_schema;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::faults::store_fault;
+use super::listing::Listing;
+use super::table::{FileGroupShape, ScannedFile, SourceTable};
+use super::types::{declared, is_compatible, list_of, normalised, sql_name};
+use crate::config::{ColumnType, Format};
+use crate::error::{Error, Result, did_you_mean};
+use crate::storage::{Object, Store};
+
+/// Files that are looked into at the same time.
+const READ_AT_ONCE: usize = 16;
+/// Rows, and bytes, of a CSV or JSON file that its types are inferred from.
+const INFERRED_ROWS: usize = 1000;
+const INFERRED_BYTES: usize = 4 << 20;
+
+/// One file as it is.
+struct Found {
+    file: ScannedFile,
+    /// Name of the partition or file in errors.
+    shown: String,
+    schema: SchemaRef,
+    compression: FileCompressionType,
+}
+
+/// Looks into every file of `listing` and makes one table of them: declared columns with their declared types, others as
+/// found, the partition as a DATE column where no file has one of that name.
+pub async fn read_schema(listing: &Listing) -> Result<SourceTable> {
+    let mut wanted = Vec::new();
+    for partition in &listing.partitions {
+        wanted.extend(partition.files.iter().map(|file| (partition.date, file)));
+    }
+    let found: Vec<Found> = stream::iter(wanted)
+        .map(|(date, file)| async move {
+            let meta = meta_of(&listing.store, file);
+            let shown = listing.store.url_of(&file.key);
+            let (schema, rows, compression) = look_into(listing, &meta, &shown).await?;
+            let date = date.map(|date| date.0);
+            Ok::<_, Error>(Found { file: ScannedFile { meta, date, rows }, shown, schema, compression })
+        })
+        .buffered(READ_AT_ONCE)
+        .try_collect()
+        .await?;
+    for file in &found {
+        check_declared(listing, file)?;
+    }
+    let schema = table_schema(listing, &found)?;
+    Ok(SourceTable {
+        name: listing.source.clone(),
+        schema: schema.clone(),
+        partition: listing
+            .settings
+            .partition
+            .clone()
+            .filter(|_| !found.iter().any(|file| has_partition_column(listing, file))),
+        format: listing.settings.format,
+        store: listing.store.clone(),
+        groups: group(listing, found, &schema),
+    })
+}
+
+fn has_partition_column(listing: &Listing, file: &Found) -> bool {
+    listing.settings.partition.as_ref().is_some_and(|name| file.schema.field_with_name(name).is_ok())
+}
+
+/// An object's place as the engine names it. Keys of a listing are encoded already.
+pub fn meta_of(store: &Store, file: &Object) -> ObjectMeta {
+    let prefix = store.path_of("");
+    let full =
+        [prefix.as_ref(), file.key.as_str()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+    let location = Key::parse(&full).unwrap_or_else(|_| store.path_of(&file.key));
+    ObjectMeta { location, last_modified: file.modified, size: file.size, e_tag: file.e_tag.clone(), version: None }
+}
+
+type Looked = (SchemaRef, Option<usize>, FileCompressionType);
+
+async fn look_into(listing: &Listing, meta: &ObjectMeta, shown: &str) -> Result<Looked> {
+    match listing.settings.format {
+        Format::Parquet => {
+            let (schema, rows) = parquet_schema(&listing.store, meta, &listing.source, shown).await?;
+            Ok((schema, Some(rows), FileCompressionType::UNCOMPRESSED))
+        }
+        Format::Csv | Format::Json => {
+            let compression = match meta.location.extension() {
+                Some("gz") => FileCompressionType::GZIP,
+                Some("zst") => FileCompressionType::ZSTD,
+                _ => FileCompressionType::UNCOMPRESSED,
+            };
+            let start = first_bytes(&listing.store, meta, compression, &listing.source, shown).await?;
+            let bad = |error: datafusion::arrow::error::ArrowError| {
+                let format =
+                    if listing.settings.format == Format::Csv { "CSV with a header line" } else { "JSON lines" };
+                Error::config(format!("source `{}`: {shown} is not {format}", listing.source)).caused_by(error)
+            };
+            let schema = if listing.settings.format == Format::Csv {
+                let format = CsvFormat::default().with_header(true);
+                format.infer_schema(Cursor::new(start), Some(INFERRED_ROWS)).map_err(bad)?.0
+            } else {
+                infer_json_schema(Cursor::new(start), Some(INFERRED_ROWS)).map_err(bad)?.0
+            };
+            if schema.fields().is_empty() {
+                return Err(Error::config(format!("source `{}`: {shown} holds no column", listing.source)));
+            }
+            Ok((nullable(&schema), None, compression))
+        }
+    }
+}
+
+/// The footer of a Parquet file: its schema and its count of rows.
+async fn parquet_schema(store: &Store, meta: &ObjectMeta, source: &str, shown: &str) -> Result<(SchemaRef, usize)> {
+    let unreadable = |error: DataFusionError| {
+        let corrupt =
+            || Error::config(format!("source `{source}`: {shown} is not a readable Parquet file; write it anew"));
+        store_fault(&error, shown).unwrap_or_else(corrupt).caused_by(error.strip_backtrace())
+    };
+    let objects = store.object_store();
+    let metadata = DFParquetMetadata::new(&objects, meta).fetch_metadata().await.map_err(unreadable)?;
+    let file = metadata.file_metadata();
+    let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
+        .map_err(|error| unreadable(DataFusionError::from(error)))?;
+    Ok((nullable(&schema), usize::try_from(file.num_rows()).unwrap_or(0)))
+}
+
+/// Fields without metadata, all nullable: files that differ in these alone are read alike.
+fn nullable(schema: &Schema) -> SchemaRef {
+    let plain = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
+    Arc::new(Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>()))
+}
+
+/// The first lines of a text file, decompressed.
+async fn first_bytes(
+    store: &Store,
+    meta: &ObjectMeta,
+    compression: FileCompressionType,
+    source: &str,
+    shown: &str,
+) -> Result<Vec<u8>> {
+    let key = &meta.location;
+    let got = store.object_store().get(key).await.map_err(|error| store.explain(error, "read", shown))?;
+    let bytes = got.into_stream().map_err(|error| DataFusionError::ObjectStore(Box::new(error))).boxed();
+    let unreadable = |error: DataFusionError| {
+        let broken = || Error::config(format!("source `{source}`: {shown} cannot be decompressed; write it anew"));
+        store_fault(&error, shown).unwrap_or_else(broken).caused_by(error)
+    };
+    let mut plain = compression.convert_stream(bytes).map_err(unreadable)?;
+    let mut start: Vec<u8> = Vec::new();
+    let mut cut = false;
+    while let Some(chunk) = plain.next().await {
+        start.extend_from_slice(&chunk.map_err(unreadable)?);
+        if start.len() > INFERRED_BYTES {
+            cut = true;
+            break;
+        }
+    }
+    // a line that was cut in two must not be inferred from
+    if let (true, Some(end)) = (cut, start.iter().rposition(|byte| *byte == b'\n')) {
+        start.truncate(end + 1);
+    }
+    Ok(start)
+}
+
+fn check_declared(listing: &Listing, file: &Found) -> Result<()> {
+    for (name, wanted) in &listing.settings.columns {
+        let wanted = declared(*wanted);
+        let is_partition = listing.settings.partition.as_ref() == Some(name);
+        let Ok(field) = file.schema.field_with_name(name) else {
+            if is_partition && wanted == DataType::Date32 {
+                continue;
+            }
+            let known: Vec<&str> = file.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(Error::config(format!(
+                "source `{}`: missing column `{name}` ({}) in {}{}; it has {}",
+                listing.source,
+                sql_name(&wanted),
+                file.shown,
+                did_you_mean(name, known.iter().copied()),
+                known.join(", ")
+            )));
+        };
+        if listing.settings.format == Format::Parquet && !is_compatible(field.data_type(), &wanted) {
+            return Err(Error::config(format!(
+                "source `{}`: column `{name}` in {}: found {}, expected {}; mend the file, or declare the type it has and cast it in the SQL",
+                listing.source,
+                file.shown,
+                sql_name(field.data_type()),
+                sql_name(&wanted)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Columns in the order in which they turn up, over all files.
+fn table_schema(listing: &Listing, files: &[Found]) -> Result<SchemaRef> {
+    let mut fields: Vec<(Field, &Found)> = Vec::new();
+    for file in files {
+        for field in file.schema.fields() {
+            let name = field.name();
+            let found = match listing.settings.columns.get(name) {
+                Some(column) => declared(*column),
+                None => normalised(field.data_type()),
+            };
+            match fields.iter().position(|(known, _)| known.name() == name) {
+                None => fields.push((Field::new(name, found, true), file)),
+                Some(at) => {
+                    let (known, first) = &fields[at];
+                    let both = common_type(known.data_type(), &found, listing.settings.format).ok_or_else(|| {
+                        Error::config(format!(
+                            "source `{}`: column `{name}` is {} in {} and {} in {}; declare its type in `sources.{}.columns` or mend the files",
+                            listing.source,
+                            sql_name(known.data_type()),
+                            first.shown,
+                            sql_name(&found),
+                            file.shown,
+                            listing.source
+                        ))
+                    })?;
+                    fields[at].0 = Field::new(name, both, true);
+                }
+            }
+        }
+    }
+    let mut fields: Vec<Field> = fields.into_iter().map(|(field, _)| field).collect();
+    // a column that is null in every file still needs a type that functions take
+    for field in fields.iter_mut().filter(|field| *field.data_type() == DataType::Null) {
+        *field = Field::new(field.name(), DataType::Utf8, true);
+    }
+    if let Some(name) = &listing.settings.partition
+        && !fields.iter().any(|field| field.name() == name)
+    {
+        fields.push(Field::new(name, DataType::Date32, true));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The type that holds both, where files disagree about a column that is not declared.
+fn common_type(a: &DataType, b: &DataType, format: Format) -> Option<DataType> {
+    use DataType::*;
+    match (a, b) {
+        (a, b) if a == b => Some(a.clone()),
+        (Null, other) | (other, Null) => Some(other.clone()),
+        (Int64, Float64) | (Float64, Int64) => Some(Float64),
+        (Date32, Timestamp(..)) => Some(b.clone()),
+        (Timestamp(..), Date32) => Some(a.clone()),
+        (List(x), List(y)) => common_type(x.data_type(), y.data_type(), format).map(list_of),
+        // text as it stands holds whatever was inferred
+        _ if format == Format::Csv => Some(Utf8),
+        _ => None,
+    }
+}
+
+/// Puts files that are read alike together.
+fn group(listing: &Listing, found: Vec<Found>, table: &Schema) -> Vec<FileGroupShape> {
+    let mut groups: Vec<FileGroupShape> = Vec::new();
+    for file in found {
+        let schema = read_as(listing, &file.schema, table);
+        let same = |group: &&mut FileGroupShape| group.schema == schema && group.compression == file.compression;
+        match groups.iter_mut().find(same) {
+            Some(group) => group.files.push(file.file),
+            None => groups.push(FileGroupShape { schema, compression: file.compression, files: vec![file.file] }),
+        }
+    }
+    groups
+}
+
+/// The types that a file is decoded with. Parquet has its own; text is parsed straight into the table's types where the parser
+/// knows every way to write them, and else read as text and cast.
+fn read_as(listing: &Listing, file: &SchemaRef, table: &Schema) -> SchemaRef {
+    let decoded = |field: &Arc<Field>| {
+        let target = table.field_with_name(field.name()).map_or(field.data_type(), |field| field.data_type());
+        let declared = listing.settings.columns.get(field.name());
+        let as_text = matches!(
+            declared,
+            Some(
+                ColumnType::Boolean
+                    | ColumnType::Timestamp
+                    | ColumnType::Date
+                    | ColumnType::BigintList
+                    | ColumnType::VarcharList
+                    | ColumnType::DoubleList
+            )
+        );
+        let decoded = if listing.settings.format == Format::Csv && as_text { DataType::Utf8 } else { target.clone() };
+        Field::new(field.name(), decoded, true)
+    };
+    match listing.settings.format {
+        Format::Parquet => file.clone(),
+        Format::Csv | Format::Json => Arc::new(Schema::new(file.fields().iter().map(decoded).collect::<Vec<_>>())),
+    }
+}

@@ -1,0 +1,131 @@
+//! The session that sample files run in: sources and tables by their plain names, bounded memory, no way out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::alias::SampleItems;
+use super::hash::StableHash;
+use super::listing::Listing;
+use super::schema::read_schema;
+use super::table::FilesTable;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::job::threads;
+use crate::storage::{FileEntry, Store};
+
+/// How large joins run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joins {
+    /// Fast; one side must fit into the memory pool.
+    Hash,
+    /// Sorts both sides and spills what does not fit.
+    SortMerge,
+}
+
+/// Sources and sample tables in one SQL session.
+pub struct Warehouse {
+    context: SessionContext,
+    sources: BTreeMap<String, (Arc<FilesTable>, Store)>,
+}
+
+impl Warehouse {
+    /// An empty session with the limits of `config`.
+    pub fn new(config: &Config) -> Result<Self> {
+        let samples = &config.samples;
+        let mode = match &samples.spill {
+            Some(folder) => {
+                let folder = std::path::PathBuf::from(config.resolve(folder));
+                std::fs::create_dir_all(&folder).map_err(|error| {
+                    Error::config(format!("samples.spill: {} cannot be made or written", folder.display()))
+                        .caused_by(error)
+                })?;
+                DiskManagerMode::Directories(vec![folder])
+            }
+            None => DiskManagerMode::OsTmpDirectory,
+        };
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(samples.memory.bytes())))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
+            .build_arc()
+            .map_err(|error| {
+                Error::config("the SQL engine cannot be set up; look at `samples.spill`").caused_by(error)
+            })?;
+        let mut settings = SessionConfig::new().with_target_partitions(threads(samples.threads));
+        let options = settings.options_mut();
+        // spans give errors their line and column
+        options.sql_parser.collect_spans = true;
+        options.sql_parser.map_string_types_to_utf8view = false;
+        options.execution.parquet.schema_force_view_types = false;
+        let state =
+            SessionStateBuilder::new().with_config(settings).with_runtime_env(runtime).with_default_features().build();
+        let context = SessionContext::new_with_state(state);
+        context.register_udf(ScalarUDF::new_from_impl(StableHash::default()));
+        Ok(Warehouse { context, sources: BTreeMap::new() })
+    }
+
+    /// Looks into the files of `listing` and registers them as a table.
+    pub async fn add_source(&mut self, listing: &Listing) -> Result<()> {
+        let source = read_schema(listing).await?;
+        self.add_store(&listing.store);
+        let table = Arc::new(FilesTable::of_source(&source).map_err(internal)?);
+        self.context.register_table(listing.source.as_str(), table.clone()).map_err(internal)?;
+        self.sources.insert(listing.source.clone(), (table, listing.store.clone()));
+        Ok(())
+    }
+
+    /// Registers a sample table over its files, in place of an earlier one of that name.
+    pub fn add_table(&self, name: &str, store: &Store, schema: SchemaRef, files: &[FileEntry]) -> Result<()> {
+        self.add_store(store);
+        let table = FilesTable::of_shards(store, schema, files).map_err(internal)?;
+        self.context.deregister_table(name).map_err(internal)?;
+        self.context.register_table(name, Arc::new(table)).map_err(internal)?;
+        Ok(())
+    }
+
+    /// Registers `sample_items`.
+    pub fn add_sample_items(&self, function: SampleItems) {
+        self.context.register_udf(ScalarUDF::new_from_impl(function));
+    }
+
+    fn add_store(&self, store: &Store) {
+        self.context.register_object_store(store.root(), store.object_store());
+    }
+
+    pub fn state(&self) -> SessionState {
+        self.context.state()
+    }
+
+    /// The session's state with joins of one kind.
+    pub fn state_with(&self, joins: Joins) -> SessionState {
+        let state = self.context.state();
+        // the catalog is shared between states: an empty one must not take its place
+        let mut settings = state.config().clone().with_create_default_catalog_and_schema(false);
+        settings.options_mut().optimizer.prefer_hash_join = joins == Joins::Hash;
+        SessionStateBuilder::new_from_existing(state).with_config(settings).build()
+    }
+
+    pub(super) fn source_table(&self, name: &str) -> Option<Arc<FilesTable>> {
+        self.sources.get(name).map(|(table, _)| table.clone())
+    }
+
+    /// A file of a source as people write it, from its full path in the store.
+    pub(super) fn shown(&self, source: &str, path: &str) -> String {
+        let Some((_, store)) = self.sources.get(source) else { return path.to_string() };
+        let prefix = store.path_of("");
+        let key = path.strip_prefix(prefix.as_ref()).unwrap_or(path).trim_start_matches('/');
+        store.url_of(key)
+    }
+}
+
+fn internal(error: DataFusionError) -> Error {
+    Error::internal("the SQL session cannot be set up").caused_by(error.strip_backtrace())
+}

@@ -1,0 +1,158 @@
+//! A folder of one's own with generated logs, the real binary, and a real S3 server.
+#![allow(dead_code)] // each test binary takes what it needs
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// Where a test's logs and releases live.
+pub struct World {
+    pub folder: TempDir,
+    /// Folder or URL that sources and output are below.
+    pub base: String,
+    envs: Vec<(String, String)>,
+    _server: Option<S3>,
+}
+
+/// What a run of the binary left behind.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn expect(self, code: i32) -> Ran {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The summary that schedulers read: the last line of standard output.
+    pub fn summary(&self) -> serde_json::Value {
+        let line = self.stdout.lines().last().expect("something was printed");
+        assert!(line.len() <= 4096, "the summary is {} bytes", line.len());
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+}
+
+pub const FIRST: &str = "2026-11-14";
+
+/// Steps small enough for few rows.
+pub const SMALL: [&str; 4] = ["--set", "training.epochs=4", "--set", "training.batch_size=64"];
+
+impl World {
+    /// A world on local files.
+    pub fn local() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().to_string_lossy().into_owned();
+        World { folder, base, envs: Vec::new(), _server: None }
+    }
+
+    /// A world whose logs and releases lie on an S3 server over HTTP.
+    pub fn s3() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("s3");
+        std::fs::create_dir_all(root.join("bucket")).unwrap();
+        let server = S3::start(&root);
+        let envs = [
+            ("AWS_ENDPOINT_URL", server.url.as_str()),
+            ("AWS_ACCESS_KEY_ID", S3::KEY),
+            ("AWS_SECRET_ACCESS_KEY", S3::SECRET),
+            ("AWS_REGION", "us-east-1"),
+        ];
+        let envs = envs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        World { folder, base: "s3://bucket/team".into(), envs, _server: Some(server) }
+    }
+
+    /// Writes `days` of synthetic logs that begin on [`FIRST`].
+    pub fn with_logs(self, days: u32, more: &[&str]) -> World {
+        let out = format!("{}/logs", self.base);
+        let days = days.to_string();
+        let mut args = vec!["generate", "--out", &out, "--days", &days, "--seed", "7", "--start", FIRST];
+        args.extend(["--users", "400", "--items", "300"]);
+        args.extend(more);
+        self.run(&args).expect(0);
+        self
+    }
+
+    /// The demo's config over this world's logs, cut down to seconds.
+    pub fn config(&self) -> PathBuf {
+        self.config_with(|text| text)
+    }
+
+    pub fn config_with(&self, edit: impl Fn(String) -> String) -> PathBuf {
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo.yaml");
+        let text = std::fs::read_to_string(demo).unwrap();
+        let text = text
+            .replace("../demo/logs", &format!("{}/logs", self.base))
+            .replace("../demo/out", &format!("{}/out", self.base));
+        assert!(text.contains(&self.base), "the demo's config has other paths now");
+        let path = self.folder.path().join("job.yaml");
+        std::fs::write(&path, edit(text)).unwrap();
+        path
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twotower"));
+        command.args(args).env_remove("TWOTOWER_CONFIG").env_remove("RUST_LOG");
+        command.env_remove("AWS_PROFILE").current_dir(self.folder.path());
+        command.envs(self.envs.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        let Output { status, stdout, stderr } = self.command(args).output().unwrap();
+        Ran {
+            code: status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command of the job with its config, made to fit the small logs.
+    pub fn job(&self, command: &[&str], args: &[&str]) -> Ran {
+        let config = self.folder.path().join("job.yaml");
+        if !config.exists() {
+            self.config();
+        }
+        let config = config.to_string_lossy().into_owned();
+        let mut all = command.to_vec();
+        all.extend(["-c", &config]);
+        all.extend(SMALL);
+        all.extend(args);
+        self.run(&all)
+    }
+}
+
+/// An S3 server in this process, over HTTP, that honours If-None-Match.
+pub struct S3 {
+    pub url: String,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl S3 {
+    pub const KEY: &str = "test-key";
+    pub const SECRET: &str = "test-secret";
+
+    pub fn start(root: &Path) -> S3 {
+        use hyper_util::rt::{TokioExecutor, TokioIo};
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
+        builder.set_auth(s3s::auth::SimpleAuth::from_single(S3::KEY, S3::SECRET));
+        let service = builder.build();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        runtime.spawn(async move {
+            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            loop {
+                let Ok((socket, _)) = listener.accept().await else { continue };
+                let connection = server.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
+                tokio::spawn(async move {
+                    let _ = connection.await;
+                });
+            }
+        });
+        S3 { url, _runtime: runtime }
+    }
+}

@@ -1,0 +1,203 @@
+//! The whole job, by its binary: given logs, when a date is run, then there is a release that answers.
+
+mod common;
+
+use common::World;
+
+const DATE: &str = "2026-11-20";
+
+#[test]
+fn a_week_of_logs_becomes_a_release_that_answers() {
+    let world = World::local().with_logs(7, &[]);
+    let ran = world.job(&["run"], &["--date", DATE, "--result-file", "result.json"]).expect(0);
+    let summary = ran.summary();
+    assert_eq!((&summary["status"], &summary["release"]), (&"published".into(), &1.into()), "{summary}");
+    let file = std::fs::read_to_string(world.folder.path().join("result.json")).unwrap();
+    assert_eq!(file.trim(), ran.stdout.lines().last().unwrap());
+
+    let recall = |of: &str| summary[of]["recall@20"].as_f64().unwrap();
+    assert!(recall("recall") > recall("popularity"), "{summary}");
+
+    let verified = world.job(&["release", "verify"], &[]).expect(0);
+    assert!(verified.stdout.contains("all as in the manifest"), "{}", verified.stdout);
+
+    let answer = world.job(&["recommend"], &["--user", "1001", "-k", "10", "--json"]).expect(0);
+    let answer: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+    let scores: Vec<f64> = answer["items"].as_array().unwrap().iter().map(|i| i["score"].as_f64().unwrap()).collect();
+    assert_eq!(scores.len(), 10);
+    assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]), "{scores:?}");
+}
+
+#[test]
+fn a_second_run_skips_every_stage_and_publishes_nothing() {
+    let world = World::local().with_logs(7, &[]);
+    world.job(&["run"], &["--date", DATE]).expect(0);
+    let again = world.job(&["run"], &["--date", DATE]).expect(0);
+    let summary = again.summary();
+    assert_eq!((&summary["status"], &summary["release"]), (&"done before".into(), &1.into()));
+    assert!(summary["stages"].as_object().unwrap().values().all(|stage| stage == "skipped"), "{summary}");
+    assert!(again.stderr.contains("done before for the same inputs"), "{}", again.stderr);
+}
+
+#[test]
+fn one_command_per_stage_ends_in_the_same_release_as_one_run() {
+    let world = World::local().with_logs(7, &[]);
+    let early = world.job(&["train"], &["--date", DATE]).expect(78);
+    assert!(early.stderr.contains("run `twotower samples` first"), "{}", early.stderr);
+    for stage in ["samples", "train", "embed", "index", "evaluate", "publish"] {
+        world.job(&[stage], &["--date", DATE]).expect(0);
+    }
+    let one = files_of_release(&world);
+    let other = World::local().with_logs(7, &[]);
+    other.job(&["run"], &["--date", DATE, "--set", "samples.threads=1", "--set", "training.threads=1"]).expect(0);
+    assert_eq!(one, files_of_release(&other), "the same logs gave another release");
+}
+
+/// Every file of the release with its checksum, without the run's id in its key.
+fn files_of_release(world: &World) -> Vec<(String, String)> {
+    let shown = world.job(&["release", "show"], &[]).expect(0);
+    let release: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    let run_id = release["run_id"].as_str().unwrap();
+    let samples = release["samples"].as_str().unwrap();
+    let files = release["files"].as_array().unwrap().iter();
+    files
+        .map(|file| {
+            let key = file["key"].as_str().unwrap().replace(run_id, "RUN").replace(samples, "SAMPLES");
+            (key, file["sha256"].as_str().unwrap().to_string())
+        })
+        .collect()
+}
+
+#[test]
+fn the_whole_job_runs_on_s3_over_http() {
+    let world = World::s3().with_logs(7, &[]);
+    let summary = world.job(&["run"], &["--date", DATE]).expect(0).summary();
+    assert_eq!(summary["status"], "published", "{summary}");
+    world.job(&["release", "verify"], &[]).expect(0);
+    world.job(&["recommend"], &["--user", "1001"]).expect(0);
+    let checked = world.job(&["check"], &["--date", DATE]).expect(0);
+    assert!(checked.stdout.contains("refuses to create an object twice"), "{}", checked.stdout);
+}
+
+#[test]
+fn ids_may_be_text() {
+    let world = World::local().with_logs(7, &["--string-ids"]);
+    world.config_with(|text| {
+        text.replace("user_id: bigint", "user_id: varchar").replace("item_id: bigint", "item_id: varchar")
+    });
+    world.job(&["run"], &["--date", DATE]).expect(0);
+    let listed = world.job(&["release", "list"], &["--json"]).expect(0);
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed[0]["item_id_type"], "varchar");
+}
+
+#[test]
+fn a_past_date_does_not_replace_a_newer_release_unless_told() {
+    let world = World::local().with_logs(8, &[]);
+    world.job(&["run"], &["--date", "2026-11-21"]).expect(0);
+    let past = world.job(&["run"], &["--date", DATE]).expect(0).summary();
+    assert!(past["status"].as_str().unwrap().starts_with("not published"), "{past}");
+    let told = world.job(&["run"], &["--date", DATE, "--publish"]).expect(0).summary();
+    assert_eq!((&told["status"], &told["release"]), (&"published".into(), &2.into()));
+}
+
+#[test]
+fn a_flipped_byte_is_found() {
+    let world = World::local().with_logs(7, &[]);
+    world.job(&["run"], &["--date", DATE]).expect(0);
+    let shown = world.job(&["release", "show"], &[]).expect(0);
+    let release: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    let index = format!("{}/out/{}/items.faiss", world.base, release["index"].as_str().unwrap());
+    let mut bytes = std::fs::read(&index).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&index, bytes).unwrap();
+    let verified = world.job(&["release", "verify"], &[]).expect(78);
+    assert!(verified.stderr.contains("items.faiss"), "{}", verified.stderr);
+    let asked = world.job(&["recommend"], &["--user", "1001"]).expect(78);
+    assert!(asked.stderr.contains("items.faiss"), "{}", asked.stderr);
+}
+
+#[test]
+fn a_gate_refuses_and_the_published_release_stays() {
+    let world = World::local().with_logs(7, &[]);
+    world.job(&["run"], &["--date", DATE]).expect(0);
+    let refused = world
+        .job(&["run"], &["--date", DATE, "--set", "gates.min_recall=0.999", "--set", "training.seed=3"])
+        .expect(65);
+    assert!(refused.stderr.contains("release 1 stays published"), "{}", refused.stderr);
+    let listed = world.job(&["release", "list"], &["--json"]).expect(0);
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn eight_processes_make_one_release() {
+    let world = World::local().with_logs(7, &[]);
+    world.config();
+    let config = world.folder.path().join("job.yaml");
+    let args = [&["run", "-c", config.to_str().unwrap(), "--date", DATE], &common::SMALL[..]].concat();
+    let children: Vec<_> = (0..8)
+        .map(|_| {
+            world
+                .command(&args)
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(0));
+    }
+    let listed = world.job(&["release", "list"], &["--json"]).expect(0);
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    world.job(&["release", "verify"], &[]).expect(0);
+}
+
+#[test]
+fn a_termination_signal_ends_the_job_with_143_and_the_next_run_finishes() {
+    let world = World::local().with_logs(7, &[]);
+    let config = world.config();
+    let args = [
+        "run",
+        "-c",
+        config.to_str().unwrap(),
+        "--date",
+        DATE,
+        "--set",
+        "training.epochs=2000",
+        "--set",
+        "training.early_stopping.patience=0",
+    ];
+    let mut child =
+        world.command(&args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let samples = world.folder.path().join("out/samples");
+    let started = std::time::Instant::now();
+    let built = || {
+        walk(&samples).iter().any(|path| {
+            path.parent().unwrap().parent().unwrap().parent().unwrap() == samples && path.ends_with("manifest.json")
+        })
+    };
+    while !built() && started.elapsed().as_secs() < 120 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // SAFETY: the child is ours and has not been waited for
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let summary = world.job(&["run"], &["--date", DATE]).expect(0).summary();
+    assert_eq!(
+        (&summary["status"], &summary["stages"]["samples"]),
+        (&"published".into(), &"skipped".into()),
+        "{summary}"
+    );
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
