@@ -20,7 +20,7 @@ const BATCH_ROWS: usize = 8192;
 
 /// Writes `part-00000-of-N.parquet …` with `item_id` and `vector` to `folder`.
 pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &str) -> Result<Written<EmbedFacts>> {
-    let towers = Towers::load(&job.output, &model.folder).await?;
+    let towers = Towers::load(&job.output, &model.folder, &model.record.files).await?;
     let facts = &samples.record.facts;
     let table = facts
         .tables

@@ -34,6 +34,9 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
+    if args.k == 0 {
+        return Err(Error::usage("-k: found 0, expected at least 1"));
+    }
     let (_, output) = args.config.open()?;
     let release = publish::current(&output).await?;
     let who = match (&args.user, &args.features) {

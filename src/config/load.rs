@@ -83,6 +83,10 @@ impl Config {
         share("training.history_dropout", self.training.history_dropout)?;
         share("model.user_tower.dropout", self.model.user_tower.dropout)?;
         share("model.item_tower.dropout", self.model.item_tower.dropout)?;
+        for (side, tower) in [("user", &self.model.user_tower), ("item", &self.model.item_tower)] {
+            let (key, found) = (format!("model.{side}_tower.layers"), format!("{:?}", tower.layers));
+            require(tower.layers.iter().all(|width| *width > 0), &key, &found, "widths of at least 1")?;
+        }
         let positive = |key: &str, value: f64| {
             require(value > 0.0 && value.is_finite(), key, &value.to_string(), "a number above 0")
         };
@@ -96,10 +100,26 @@ impl Config {
         positive("training.validation.k", self.training.validation.k as f64)?;
         positive("embedding.shards", self.embedding.shards as f64)?;
         positive("index.k", self.index.k as f64)?;
+        positive("index.training_vectors", self.index.training_vectors as f64)?;
         positive("index.queries", self.index.queries as f64)?;
         positive("samples.rows_per_file", self.samples.rows_per_file as f64)?;
         positive("samples.hard_negatives.random_per_hard", f64::from(self.samples.hard_negatives.random_per_hard))?;
         positive("samples.hard_negatives.per_positive", f64::from(self.samples.hard_negatives.per_positive))?;
+        let not_negative = |key: &str, value: f64| {
+            require(value >= 0.0 && value.is_finite(), key, &value.to_string(), "a number of at least 0")
+        };
+        not_negative("training.clip", self.training.clip)?;
+        not_negative("training.weight_decay", self.training.weight_decay)?;
+        not_negative("training.table_decay", self.training.table_decay)?;
+        not_negative("training.logq.in_batch", self.training.logq.in_batch)?;
+        not_negative("training.logq.random", self.training.logq.random)?;
+        let target = self.index.recall_target;
+        require(
+            target > 0.0 && target <= 1.0,
+            "index.recall_target",
+            &target.to_string(),
+            "a share above 0 and at most 1",
+        )?;
         let hard = &self.samples.hard_negatives;
         require(
             hard.rank_from >= 1 && hard.rank_from <= hard.rank_to,
@@ -140,6 +160,7 @@ impl Config {
         allowed(feature.buckets.is_some(), "buckets", &[Bucketized])?;
         allowed(feature.boundaries.is_some(), "boundaries", &[Bucketized])?;
         require(feature.dim != Some(0), &format!("{key}.dim"), "0", "at least 1")?;
+        require(feature.max_length != Some(0), &format!("{key}.max_length"), "0", "at least 1")?;
         require(feature.unknown_rows != Some(0), &format!("{key}.unknown_rows"), "0", "at least 1")?;
         require(feature.buckets.is_none_or(|n| n >= 2), &format!("{key}.buckets"), "fewer than 2", "at least 2")?;
         if let Some(boundaries) = &feature.boundaries {
@@ -292,6 +313,23 @@ mod tests {
         assert_eq!(config.training.epochs, 3);
         assert_eq!(config.samples.params["min_watch"], 0.5);
         assert_eq!(config.model.dim, 64);
+    }
+
+    #[test]
+    fn a_number_that_cannot_mean_anything_is_refused_by_its_key() {
+        for set in [
+            "model.user_tower.layers=[64, 0]",
+            "features.user.history.max_length=0",
+            "training.clip=-1",
+            "training.weight_decay=-0.1",
+            "training.table_decay=.nan",
+            "training.logq.in_batch=.inf",
+            "index.recall_target=2",
+            "index.training_vectors=0",
+        ] {
+            let (text, key) = (error_of(SMALL, &[set]), set.split('=').next().unwrap());
+            assert!(text.starts_with(&format!("job.yaml: {key}: found ")), "{set}: {text}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub async fn run(
     embeddings: &Embeddings,
     index: &ItemIndex,
 ) -> Result<EvaluateFacts> {
-    let towers = Towers::load(&job.output, &model.folder).await?;
+    let towers = Towers::load(&job.output, &model.folder, &model.record.files).await?;
     measure(job, samples, &towers, embeddings, index).await
 }
 

@@ -303,6 +303,42 @@ features:
     }
 
     #[test]
+    fn numbers_that_are_not_finite_or_too_large_to_square_leave_the_others_usable() {
+        let config = CONFIG.replace("{kind: bucketized, boundaries: [20, 40]}", "{kind: numeric}");
+        let config = Config::parse(&config, "encode.yaml", &Overrides::default()).unwrap();
+        let items: ArrayRef = Arc::new(Int64Array::from(vec![5, 6, 7]));
+        let numbers: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![f64::NAN, f64::INFINITY, 3.0]));
+        let huge: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![1e300, -1e300, 0.0]));
+        let given = positives();
+        let schema = given.schema();
+        let columns = schema.fields().iter().map(|field| field.name().clone()).zip(given.columns().to_vec());
+        let columns = columns.map(|(name, column)| match &name[..] {
+            "visits" => (name, numbers.clone()),
+            "age" => (name, huge.clone()),
+            _ => (name, column),
+        });
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut learner = Learner::new(&config);
+        learner.positives(&batch).unwrap();
+        learner.items(&RecordBatch::try_from_iter([("item_id", items)]).unwrap()).unwrap();
+        let learned = learner.finish(IdType::Bigint, IdType::Bigint).unwrap();
+        let text = serde_json::to_string(&learned.spec).unwrap();
+        assert!(serde_json::from_str::<FeatureSpec>(&text).is_ok(), "an infinite deviation would be null: {text}");
+        let mut encoded = Encoded::default();
+        Encoder::new(&learned.spec, Side::User, &learned.vocabularies)
+            .encode("positives", &batch, &mut encoded)
+            .unwrap();
+        let numbers = |at: usize| match &encoded.columns[at] {
+            EncodedColumn::Numbers(numbers) => numbers.clone(),
+            other => panic!("{other:?}"),
+        };
+        // the mean is that of the only number there is
+        assert_eq!(numbers(3), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        let huge = numbers(4);
+        assert!((huge[0] - 1.5f32.sqrt()).abs() < 1e-6 && huge[2] == -huge[0] && huge[4] == 0.0, "{huge:?}");
+    }
+
+    #[test]
     fn a_spec_reads_back_as_written() {
         let (learned, _) = encoded();
         let text = serde_json::to_string(&learned.spec).unwrap();

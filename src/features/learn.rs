@@ -97,7 +97,8 @@ impl<'a> Learner<'a> {
                     let transform = feature.transform.unwrap_or_default();
                     let key = (side.name(), name.to_string());
                     let statistics = self.numbers.entry(key).or_insert_with(Statistics::new);
-                    numbers.iter().flatten().for_each(|value| statistics.add(transformed(transform, value)));
+                    let finite = numbers.iter().flatten().filter(|value| value.is_finite());
+                    finite.for_each(|value| statistics.add(transformed(transform, value)));
                 }
                 _ => {}
             }
@@ -231,8 +232,9 @@ fn layers(tower: &Tower, side: Side, width: usize, dim: usize) -> Vec<LayerSpec>
     outputs.enumerate().map(layer).collect()
 }
 
-/// A number before it is normalised or cut into buckets.
+/// A finite number before it is normalised or cut into buckets; within the range of f32, so that its square is finite.
 pub(super) fn transformed(transform: NumericTransform, value: f64) -> f64 {
+    let value = value.clamp(-f64::from(f32::MAX), f64::from(f32::MAX));
     match transform {
         NumericTransform::None => value,
         NumericTransform::Log1p => value.max(0.0).ln_1p(),

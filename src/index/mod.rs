@@ -53,7 +53,7 @@ pub async fn run(
     embeddings: &Embeddings,
     folder: &str,
 ) -> Result<Written<IndexFacts>> {
-    let towers = Towers::load(&job.output, &model.folder).await?;
+    let towers = Towers::load(&job.output, &model.folder, &model.record.files).await?;
     build(job, samples, &towers, embeddings, folder).await
 }
 

@@ -31,7 +31,7 @@ impl SearchIndex {
         let (vectors, ids) = (entry(keys::FAISS)?, entry(keys::ITEM_IDS)?);
         let ids_url = store.url_of(&ids.key);
         let bytes = store.get_existing(&ids.key).await?;
-        compare(&ids_url, ids, bytes.len() as u64, &sha256_hex(&bytes))?;
+        ids.compare(&ids_url, bytes.len() as u64, &sha256_hex(&bytes))?;
         let ids = read_ids(bytes).while_(|| format!("reading {ids_url}"))?;
 
         let url = store.url_of(&vectors.key);
@@ -39,7 +39,7 @@ impl SearchIndex {
             Error::config("cannot make a temporary file; set TMPDIR to a writable folder").caused_by(error)
         })?;
         let (size, sha256) = store.get_to_file(&vectors.key, local.path()).await?;
-        compare(&url, vectors, size, &sha256)?;
+        vectors.compare(&url, size, &sha256)?;
         let mut index = Faiss::load(local.path()).map_err(|error| {
             Error::config(format!("{url} is not an index that faiss can read; build it again")).caused_by(error)
         })?;
@@ -68,17 +68,6 @@ impl SearchIndex {
     pub fn dim(&self) -> usize {
         self.index.dim()
     }
-}
-
-fn compare(url: &str, entry: &FileEntry, size: u64, sha256: &str) -> Result<()> {
-    if (size, sha256) == (entry.bytes, &entry.sha256[..]) {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "{url} is not the file that its manifest lists: found {size} bytes with SHA-256 {sha256}, expected {} bytes with {}; \
-         restore it, build it again, or roll back",
-        entry.bytes, entry.sha256
-    )))
 }
 
 fn read_ids(bytes: Bytes) -> Result<Ids> {

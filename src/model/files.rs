@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::RecordBatch;
 use burn::tensor::Device;
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -112,10 +113,25 @@ fn vocabulary_bytes(vocabularies: &Vocabularies) -> Result<(Vec<u8>, u64)> {
     Ok((writer.into_inner().map_err(failed)?, rows))
 }
 
-/// Reads what [`Files::model`] wrote, without the accumulators.
-pub(super) async fn load(store: &Store, folder: &str, device: &Device) -> Result<(FeatureSpec, Vocabularies, Weights)> {
+/// A file of the model, held against its entry: a flipped bit in a weight would give answers, and wrong ones.
+async fn checked(store: &Store, key: &str, files: &[FileEntry]) -> Result<Bytes> {
+    let url = store.url_of(key);
+    let entry = files.iter().find(|file| file.key == key);
+    let entry = entry.ok_or_else(|| Error::config(format!("the manifest lists no {url}; train the model anew")))?;
+    let bytes = store.get_existing(key).await?;
+    entry.compare(&url, bytes.len() as u64, &sha256_hex(&bytes))?;
+    Ok(bytes)
+}
+
+/// Reads what [`Files::model`] wrote, without the accumulators. `files` are the entries of its manifest.
+pub(super) async fn load(
+    store: &Store,
+    folder: &str,
+    files: &[FileEntry],
+    device: &Device,
+) -> Result<(FeatureSpec, Vocabularies, Weights)> {
     let key = |name: &str| format!("{folder}/{name}");
-    let text = store.get_existing(&key(keys::FEATURE_SPEC)).await?;
+    let text = checked(store, &key(keys::FEATURE_SPEC), files).await?;
     let spec: FeatureSpec = serde_json::from_slice(&text).map_err(|error| {
         Error::config(format!(
             "{} is not a feature spec of this program; train the model anew",
@@ -123,9 +139,10 @@ pub(super) async fn load(store: &Store, folder: &str, device: &Device) -> Result
         ))
         .caused_by(error)
     })?;
+    checked(store, &key(keys::VOCABULARY), files).await?;
     let batches = read_parquet(store, vec![key(keys::VOCABULARY)], None).await?;
     let vocabularies = read_vocabularies(&spec, &batches)?;
-    let towers = store.get_existing(&key(keys::TOWERS)).await?;
+    let towers = checked(store, &key(keys::TOWERS), files).await?;
     let towers = Reader::new(&towers, store.url_of(&key(keys::TOWERS)))?;
     let dense = |layers: &[LayerSpec]| -> Result<Dense> {
         let layer = |spec: &LayerSpec| {
@@ -136,7 +153,7 @@ pub(super) async fn load(store: &Store, folder: &str, device: &Device) -> Result
     };
     let (user, item) = (dense(&spec.user.layers)?, dense(&spec.item.layers)?);
     let inv_temperature = 1.0 / f64::from(towers.values("temperature", &[1])?[0]);
-    let bytes = store.get_existing(&key(keys::TABLES)).await?;
+    let bytes = checked(store, &key(keys::TABLES), files).await?;
     let file = Reader::new(&bytes, store.url_of(&key(keys::TABLES)))?;
     let mut tables = BTreeMap::new();
     for (name, table) in &spec.tables {

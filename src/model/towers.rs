@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::features::{Encoded, Encoder, FeatureBatch, FeatureSpec, Side, TowerSpec, Vocabularies};
 use crate::kernels::math::normalize_rows;
 use crate::kernels::tables::{EmbeddingTable, RowInit};
-use crate::storage::Store;
+use crate::storage::{FileEntry, Store};
 
 /// A norm below this counts as this, so that a vector of zeros stays one.
 pub const NORM_EPSILON: f32 = 1e-12;
@@ -98,10 +98,11 @@ pub struct Towers {
 }
 
 impl Towers {
-    /// Reads the model in `folder`. It runs on the CPU; training state is left alone.
-    pub async fn load(store: &Store, folder: &str) -> Result<Towers> {
+    /// Reads the model in `folder`, each file held against its entry in `files`. It runs on the CPU; training state is
+    /// left alone.
+    pub async fn load(store: &Store, folder: &str, files: &[FileEntry]) -> Result<Towers> {
         let device = Device::flex();
-        let (spec, vocabularies, weights) = files::load(store, folder, &device).await?;
+        let (spec, vocabularies, weights) = files::load(store, folder, files, &device).await?;
         Ok(Towers { spec, vocabularies, weights, device })
     }
 

@@ -66,6 +66,7 @@ fn at_most(name: &str, value: f64, limit: f64) -> GateResult {
 
 pub(super) fn in_words(gate: &GateResult) -> String {
     match gate.value {
+        Some(value) if value.fract() == 0.0 => format!("{} is {value}, expected {}", gate.name, gate.expected),
         Some(value) => format!("{} is {value:.4}, expected {}", gate.name, gate.expected),
         None => format!("{}: expected {}", gate.name, gate.expected),
     }

@@ -32,7 +32,7 @@ pub async fn recommend(
     k: usize,
     exclude_seen: bool,
 ) -> Result<Vec<(Id, f32)>> {
-    let towers = Towers::load(store, &release.model).await?;
+    let towers = Towers::load(store, &release.model, &release.files).await?;
     answer(store, release, &towers, who, k, exclude_seen).await
 }
 

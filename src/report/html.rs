@@ -11,11 +11,13 @@ const STYLE: &str = "
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1.5rem 1rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}p{margin:.3rem 0}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.2rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+th,td{padding:.2rem .6rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+th{white-space:normal;vertical-align:bottom}
 th:first-child,td:first-child{text-align:left;padding-left:0}thead th{font-weight:600}
 tr.ours td{background:var(--soft)}figure{margin:1rem 0}figcaption{font-weight:600}
 svg{width:100%;max-width:560px;height:auto}svg text{font-size:11px;fill:currentColor}
 svg polyline{fill:none;stroke:var(--ink);stroke-width:2}svg .grid{stroke:var(--line)}
+@media(max-width:40rem){th,td{padding:.2rem .35rem}td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:6.5rem}}
 .failed{color:#c22}.warned{color:#b60}.passed{color:#282}
 @media print{body{max-width:none}}";
 
@@ -29,11 +31,11 @@ pub(super) fn page(subject: &Subject<'_>, facts: &EvaluateFacts) -> String {
     paragraph(
         &mut out,
         &format!(
-            "{} items in {} dimensions; {} positives taught the towers, the best of {} epochs was {}.",
+            "{} items in {} dimensions; {} positives taught the towers in {}, epoch {} was taken.",
             index.items,
             index.dim,
             train.examples,
-            train.epochs.len(),
+            if train.epochs.len() == 1 { "1 epoch".into() } else { format!("{} epochs", train.epochs.len()) },
             train.best_epoch
         ),
     );

@@ -29,6 +29,20 @@ pub struct FileEntry {
     pub rows: Option<u64>,
 }
 
+impl FileEntry {
+    /// Holds what was found at `url` against this entry.
+    pub fn compare(&self, url: &str, bytes: u64, sha256: &str) -> Result<()> {
+        if (bytes, sha256) == (self.bytes, &self.sha256[..]) {
+            return Ok(());
+        }
+        Err(Error::config(format!(
+            "{url} is not the file that its manifest lists: found {bytes} bytes with SHA-256 {sha256}, expected {} bytes with {}; \
+             restore it, build it again, or roll back",
+            self.bytes, self.sha256
+        )))
+    }
+}
+
 /// What the Parquet encoder has written and the store has not yet taken.
 #[derive(Clone, Default)]
 struct Pending(Arc<Mutex<Vec<u8>>>);

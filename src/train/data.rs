@@ -105,6 +105,7 @@ impl Data {
         let hard = negatives(job, samples, "hard_negatives", &positives.rows, &items).await?;
         let (training, validation) = split(config, &positives.sample_ids, &positives.times);
         positives.times = Vec::new();
+        check_rows(config, &positives, &training)?;
         let liked: Vec<(u32, u32)> =
             training.iter().map(|row| (positives.user_of[*row as usize], positives.item_of[*row as usize])).collect();
         let mut counts = vec![0u32; catalogue.rows];
@@ -276,6 +277,25 @@ async fn negatives(
         warn!(table, rows = lost, "negatives without a positive, or whose item is not in item_features, are left out");
     }
     Ok(Lists::new(rows.len(), &entries, &probabilities))
+}
+
+/// Nothing to learn from is no model, however well the rest would go.
+fn check_rows(config: &Config, positives: &Positives, training: &[u32]) -> Result<()> {
+    if training.is_empty() {
+        return Err(Error::config(format!(
+            "training.validation.share: {} holds out all {} positives, so none is left to learn from; lower it, or set it to 0",
+            config.training.validation.share,
+            positives.sample_ids.len()
+        )));
+    }
+    let weighs = |row: &u32| positives.weights.get(*row as usize).is_none_or(|weight| *weight > 0.0);
+    if !training.iter().any(weighs) {
+        return Err(Error::config(format!(
+            "positives.weight: all {} rows to learn from have weight 0, expected some above; look at the SQL",
+            training.len()
+        )));
+    }
+    Ok(())
 }
 
 /// Rows to learn from and rows held out, each in the order of the table.

@@ -6,6 +6,7 @@ mod planted;
 use self::planted::{ITEMS, Planted, done, users};
 use super::batches::Batches;
 use super::data::Data;
+use crate::artifacts::keys;
 
 /// The part of the held-out rows whose item is among the ten most popular of training.
 fn popularity_recall(data: &Data) -> f64 {
@@ -50,8 +51,9 @@ async fn a_written_model_gives_the_vectors_of_the_one_in_memory() {
     let planted = Planted::new("reload", 2000, &["training.epochs=1", "training.validation.share=0"]).await;
     let trained = planted.train("model").await.unwrap();
     assert_eq!(trained.facts.best_recall, None);
-    let model = done("model", trained.facts);
-    let towers = Towers::load(&planted.job.output, "model").await.unwrap();
+    let mut model = done("model", trained.facts);
+    model.record.files = trained.files;
+    let towers = Towers::load(&planted.job.output, "model", &model.record.files).await.unwrap();
     let users = towers.users(&[users()]).unwrap();
     assert_eq!(users.len(), 50 * towers.dim());
     for user in users.chunks(towers.dim()) {
@@ -64,6 +66,31 @@ async fn a_written_model_gives_the_vectors_of_the_one_in_memory() {
     let keys: Vec<&str> = embedded.files.iter().map(|file| file.key.as_str()).collect();
     assert_eq!(keys[0], "embeddings/part-00000-of-00004.parquet");
     assert_eq!(embedded.files.iter().map(|file| file.rows.unwrap()).collect::<Vec<_>>(), [50; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_with_one_flipped_bit_is_refused_whatever_the_file() {
+    use crate::model::Towers;
+    let planted = Planted::new("flipped", 300, &["training.epochs=1"]).await;
+    let (store, files) = (planted.job.output.clone(), planted.train("model").await.unwrap().files);
+    for name in [keys::TOWERS, keys::TABLES, keys::VOCABULARY, keys::FEATURE_SPEC] {
+        let key = format!("model/{name}");
+        let whole = store.get_existing(&key).await.unwrap();
+        let mut flipped = whole.to_vec();
+        *flipped.last_mut().unwrap() ^= 1;
+        store.put(&key, flipped).await.unwrap();
+        let error = Towers::load(&store, "model", &files).await.err().expect("the file is damaged");
+        assert!(error.message.contains(name) && error.message.contains("is not the file that its"), "{error}");
+        store.put(&key, whole).await.unwrap();
+    }
+    assert!(Towers::load(&store, "model", &files).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_row_to_learn_from_training_says_so() {
+    let planted = Planted::new("held-out", 1, &["training.validation.share=0.999999"]).await;
+    let error = planted.train("model").await.err().expect("no row is left");
+    assert!(error.message.starts_with("training.validation.share: 0.999999 holds out all 1 positives"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
