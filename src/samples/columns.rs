@@ -117,8 +117,12 @@ fn check_type(
         ColumnContract::Number => matches!(found, DataType::Int64 | DataType::Float64),
     };
     if !fits {
-        let message =
-            format!("column `{}.{column}`: found {}, expected {}", file.name, sql_name(found), expected(wanted));
+        let message = format!(
+            "column `{}.{column}`: found {}, expected {}; cast it in the SQL, or declare its type under the source's `columns`",
+            file.name,
+            sql_name(found),
+            expected(wanted)
+        );
         return Err(error_at(&file.shown, place_of_column(&file.query, column), message));
     }
     let kind = match wanted {
