@@ -20,6 +20,13 @@ pub struct Job {
     pub stop: Stop,
 }
 
+impl Job {
+    /// The same job for another date.
+    pub fn at(&self, date: RunDate) -> Job {
+        Job { date, ..self.clone() }
+    }
+}
+
 /// Set by SIGTERM and Ctrl-C; long loops ask it.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);

@@ -9,13 +9,9 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-[ $# -ge 1 ] || { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 64; }
-data=$(cd "$1" && pwd)
-shift
-out=$root/demo/gowalla
-if [ $# -ge 1 ] && [ "${1#-}" = "$1" ]; then out=$1; shift; fi
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
+. "$root/scripts/example.sh"
+example gowalla "$@"
+set -- "${options[@]}"
 
 if [ ! -e "$out/data/test.parquet" ]; then
     python=$("$root/scripts/python.sh" "$here/requirements.txt")

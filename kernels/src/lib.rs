@@ -7,5 +7,6 @@
 
 pub mod math;
 pub mod pooling;
+pub mod random;
 pub mod softmax;
 pub mod tables;

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::math::{dot, fma, prefetch};
 use crate::pooling::RowGradients;
+use crate::random::{GOLDEN, splitmix64};
 
 /// How many touched rows ahead of the one being stepped are fetched from memory.
 const FETCH_AHEAD: usize = 8;
@@ -14,7 +15,7 @@ const ROWS_PER_PIECE: usize = 256;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EmbeddingTable {
     pub dim: usize,
-    /// [rows, dim] row-major.
+    /// `[rows, dim]` row-major.
     pub rows: Vec<f32>,
     /// Adagrad's running sum of each row's mean squared gradient `[rows]`.
     pub accumulator: Vec<f32>,
@@ -156,16 +157,6 @@ fn step(weights: &mut [f32], accumulator: &mut f32, g: &[f32], optimizer: &Rowwi
     for (w, &g) in weights.iter_mut().zip(g) {
         *w = fma(rate, fma(decay, *w, g), *w);
     }
-}
-
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// The mixer of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").
-fn splitmix64(state: u64) -> u64 {
-    let z = state.wrapping_add(GOLDEN);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 fn row_state(seed: u64, row: u64) -> u64 {

@@ -122,6 +122,18 @@ impl Ids {
         Ok(())
     }
 
+    /// Appends ids of the same type.
+    ///
+    /// # Panics
+    /// If the types differ: both sides are made with the type that a manifest names.
+    pub fn append(&mut self, more: Ids) {
+        match (self, more) {
+            (Ids::Int(ids), Ids::Int(more)) => ids.extend(more),
+            (Ids::Str(ids), Ids::Str(more)) => ids.extend(more),
+            _ => unreachable!("both were made with the manifest's type"),
+        }
+    }
+
     pub fn to_arrow(&self) -> ArrayRef {
         match self {
             Ids::Int(ids) => Arc::new(Int64Array::from(ids.clone())),

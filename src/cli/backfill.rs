@@ -34,11 +34,11 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
             args.from, args.to
         )));
     }
+    let first = args.config.job(args.from, quiet, stop)?;
     let mut days = Vec::new();
     for date in args.from.to(args.to) {
-        stop.check()?;
-        let job = args.config.job(date, quiet, stop.clone())?;
-        match pipeline::run(&job, Scope::UpTo(Stage::Publish), args.publish).await {
+        first.stop.check()?;
+        match pipeline::run(&first.at(date), Scope::UpTo(Stage::Publish), args.publish).await {
             Ok(outcome) => days.push(outcome.summary()),
             Err(error) if error.kind == Kind::NoData => {
                 tracing::warn!(%date, "no data, passed over: {error}");

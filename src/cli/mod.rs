@@ -1,4 +1,5 @@
-//! The command line: one command, one file, one `run`.
+//! The command line: one command, one file, one `run`. `run` and the commands of its stages are one file: they differ in their
+//! scope alone.
 
 mod backfill;
 mod check;
@@ -9,7 +10,6 @@ mod generate;
 mod plan;
 mod recommend;
 mod release;
-mod run;
 mod schema;
 mod stage;
 mod summary;
@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::Result;
 use crate::job::Stop;
+use crate::pipeline::{Scope, Stage};
 
 /// Turn a recommender's impression logs into a published two-tower retrieval release.
 #[derive(Debug, Parser)]
@@ -64,7 +65,7 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run every stage of one date, then publish
-    Run(run::Args),
+    Run(stage::Args),
     /// Build the sample tables of one date
     Samples(stage::Args),
     /// Train the two towers on the samples of one date
@@ -102,13 +103,13 @@ impl Cli {
     pub async fn run(self, stop: Stop) -> Result<()> {
         let quiet = self.logging.quiet;
         match self.command {
-            Command::Run(args) => run::run(args, quiet, stop).await,
-            Command::Samples(args) => stage::run(args, crate::pipeline::Stage::Samples, quiet, stop).await,
-            Command::Train(args) => stage::run(args, crate::pipeline::Stage::Train, quiet, stop).await,
-            Command::Embed(args) => stage::run(args, crate::pipeline::Stage::Embed, quiet, stop).await,
-            Command::Index(args) => stage::run(args, crate::pipeline::Stage::Index, quiet, stop).await,
-            Command::Evaluate(args) => stage::run(args, crate::pipeline::Stage::Evaluate, quiet, stop).await,
-            Command::Publish(args) => stage::run(args, crate::pipeline::Stage::Publish, quiet, stop).await,
+            Command::Run(args) => stage::run(args, Scope::UpTo(Stage::Publish), quiet, stop).await,
+            Command::Samples(args) => stage::run(args, Scope::Only(Stage::Samples), quiet, stop).await,
+            Command::Train(args) => stage::run(args, Scope::Only(Stage::Train), quiet, stop).await,
+            Command::Embed(args) => stage::run(args, Scope::Only(Stage::Embed), quiet, stop).await,
+            Command::Index(args) => stage::run(args, Scope::Only(Stage::Index), quiet, stop).await,
+            Command::Evaluate(args) => stage::run(args, Scope::Only(Stage::Evaluate), quiet, stop).await,
+            Command::Publish(args) => stage::run(args, Scope::Only(Stage::Publish), quiet, stop).await,
             Command::Backfill(args) => backfill::run(args, quiet, stop).await,
             Command::Plan(args) => plan::run(args, quiet, stop).await,
             Command::Check(args) => check::run(args, quiet, stop).await,

@@ -1,10 +1,10 @@
 use crate::error::Result;
 use crate::job::Stop;
-use crate::pipeline::{self, Scope, Stage};
+use crate::pipeline::{self, Scope};
 
 use super::{common::JobArgs, summary};
 
-/// Example: twotower train -c job.yaml --date 2026-11-20
+/// Example: twotower run -c job.yaml --date 2026-11-20
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -14,8 +14,8 @@ pub struct Args {
     pub publish: bool,
 }
 
-pub async fn run(args: Args, stage: Stage, quiet: bool, stop: Stop) -> Result<()> {
+pub async fn run(args: Args, scope: Scope, quiet: bool, stop: Stop) -> Result<()> {
     let job = args.job.job(quiet, stop)?;
-    let outcome = pipeline::run(&job, Scope::Only(stage), args.publish).await;
+    let outcome = pipeline::run(&job, scope, args.publish).await;
     summary::finish(&job, outcome, args.job.result_file.as_deref())
 }

@@ -112,11 +112,7 @@ async fn catalogue(job: &Job, embeddings: &Embeddings) -> Result<(Ids, Vec<f32>)
     while let Some(block) = blocks.next().await {
         let mut block = block?;
         vectors.append(&mut block.vectors);
-        match (&mut ids, block.ids) {
-            (Ids::Int(ids), Ids::Int(more)) => ids.extend(more),
-            (Ids::Str(ids), Ids::Str(more)) => ids.extend(more),
-            _ => unreachable!("both were made with the manifest's type"),
-        }
+        ids.append(block.ids);
     }
     Ok((ids, vectors))
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 use super::{Keys, ValueType};
 use crate::error::{Error, Result};
+use crate::kernels::random::fnv1a64;
 
 /// Rows of one table by value. The unknown rows stand first; known values follow by descending count, then by value.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,11 +134,6 @@ impl Vocabulary {
     }
 }
 
-/// FNV-1a, 64 bits.
-fn fnv1a64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
 /// Columns of `vocabulary.parquet`: exactly one of the two values is given.
 pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -222,13 +218,6 @@ mod tests {
     fn without_unknown_rows_an_unknown_value_has_no_row() {
         let vocabulary = Vocabulary { unknown_rows: 0, ..counted() };
         assert_eq!(vocabulary.row(&keys(&["rare"]), 0), None);
-    }
-
-    #[test]
-    fn the_hash_is_fnv1a() {
-        // test vectors of the reference implementation
-        assert_eq!(fnv1a64(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a64(b"foobar"), 0x8594_4171_f739_67e8);
     }
 
     #[test]

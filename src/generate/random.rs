@@ -1,6 +1,8 @@
 //! Seeded draws. Only operations that IEEE 754 fixes to the last bit are used here and in the world (no `exp`, `ln` or
 //! `powf`, whose last bit depends on the system's library), so that logs are the same bytes on every machine.
 
+use crate::kernels::random::{GOLDEN, below, mix, unit};
+
 /// A stream of random numbers (splitmix64), one for each thing that is drawn.
 pub struct Random(u64);
 
@@ -9,24 +11,24 @@ impl Random {
     pub fn new(seed: u64, what: u64, a: u64, b: u64) -> Self {
         let mut state = mix(seed ^ 0x7477_6f74_6f77_6572);
         for key in [what, a, b] {
-            state = mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix(key));
+            state = mix(state.wrapping_add(GOLDEN) ^ mix(key));
         }
         Random(state)
     }
 
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
     }
 
     /// Uniform in [0, 1).
     pub fn uniform(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+        unit(self.bits())
     }
 
     /// Uniform in 0..n.
     pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.bits()) * n as u128) >> 64) as usize
+        below(self.bits(), n)
     }
 
     pub fn chance(&mut self, probability: f64) -> bool {
@@ -37,13 +39,6 @@ impl Random {
     pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
     }
-}
-
-/// The finaliser of splitmix64.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Draws positions in proportion to weights.

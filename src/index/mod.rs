@@ -14,9 +14,6 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use futures::StreamExt;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
 use tracing::{info, warn};
 
 pub use search::SearchIndex;
@@ -33,7 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::job::Job;
 use crate::model::Towers;
 use crate::retrieval::{ExactSearch, UserTower, each_user_block, item_vectors, seeded_hash, smallest, user_ids};
-use crate::storage::{FileEntry, sha256_hex};
+use crate::storage::{FileEntry, encode_parquet};
 use tune::Truth;
 
 /// Item vectors held at a time beside the index.
@@ -210,7 +207,7 @@ async fn fill(
         let last = block.is_none();
         if let Some(mut block) = block {
             waiting.append(&mut block.vectors);
-            append(&mut ids, block.ids);
+            ids.append(block.ids);
         }
         if waiting.len() >= BLOCK * facts.dim || last {
             exact.add(&waiting);
@@ -236,14 +233,6 @@ async fn fill(
     Ok(ids)
 }
 
-fn append(ids: &mut Ids, more: Ids) {
-    match (ids, more) {
-        (Ids::Int(ids), Ids::Int(more)) => ids.extend(more),
-        (Ids::Str(ids), Ids::Str(more)) => ids.extend(more),
-        _ => unreachable!("both were made with the manifest's type"),
-    }
-}
-
 /// Writes `items.faiss` and `item_ids.parquet`, in this order.
 async fn write(job: &Job, folder: &str, index: &Faiss, ids: &Ids) -> Result<Vec<FileEntry>> {
     let local = tempfile::NamedTempFile::new().map_err(|error| {
@@ -256,9 +245,7 @@ async fn write(job: &Job, folder: &str, index: &Faiss, ids: &Ids) -> Result<Vec<
 
     let key = format!("{folder}/{}", keys::ITEM_IDS);
     let encoded = encode_ids(ids).map_err(|error| Error::internal(format!("cannot encode {key}")).caused_by(error))?;
-    let (bytes, sha256) = (encoded.len() as u64, sha256_hex(&encoded));
-    job.output.put(&key, encoded).await?;
-    Ok(vec![vectors, FileEntry { key, bytes, sha256, rows: Some(ids.len() as u64) }])
+    Ok(vec![vectors, job.output.put_file(key, encoded, Some(ids.len() as u64)).await?])
 }
 
 fn encode_ids(ids: &Ids) -> Result<Vec<u8>, parquet::errors::ParquetError> {
@@ -268,13 +255,7 @@ fn encode_ids(ids: &Ids) -> Result<Vec<u8>, parquet::errors::ParquetError> {
     ]));
     let positions = Arc::new(Int64Array::from_iter_values(0..ids.len() as i64));
     let batch = RecordBatch::try_new(schema.clone(), vec![positions, ids.to_arrow()])?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(Default::default()))
-        .set_created_by("twotower".into())
-        .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
-    writer.write(&batch)?;
-    writer.into_inner()
+    encode_parquet(schema, &[batch])
 }
 
 /// For the tests of the stages that need an index to be there.

@@ -1,16 +1,14 @@
 //! The published index, as a service uses it.
 
-use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatchReader};
 use arrow::datatypes::{DataType, Int64Type};
+use bytes::Bytes;
 
 use super::faiss::Faiss;
 use crate::artifacts::{IdType, Ids, keys};
 use crate::error::{Context, Error, Result};
 use crate::retrieval::table;
-use crate::storage::{FileEntry, Store, sha256_hex};
+use crate::storage::{FileEntry, Store, decode_parquet};
 
 /// An index and the ids of its positions.
 pub struct SearchIndex {
@@ -22,17 +20,10 @@ impl SearchIndex {
     /// Loads the index in `folder`. `files` are its manifest's (or release's) entries: each file is held against its SHA-256 before
     /// it is read. `parameters` as in `nprobe=16`.
     pub async fn load(store: &Store, folder: &str, files: &[FileEntry], parameters: &str) -> Result<Self> {
-        let entry = |name: &str| {
-            let key = format!("{folder}/{name}");
-            files.iter().find(|file| file.key == key).ok_or_else(|| {
-                Error::config(format!("the manifest lists no {}; build the index again", store.url_of(&key)))
-            })
-        };
+        let entry = |name| FileEntry::find(files, store, &format!("{folder}/{name}"), "build the index again");
         let (vectors, ids) = (entry(keys::FAISS)?, entry(keys::ITEM_IDS)?);
         let ids_url = store.url_of(&ids.key);
-        let bytes = store.get_existing(&ids.key).await?;
-        ids.compare(&ids_url, bytes.len() as u64, &sha256_hex(&bytes))?;
-        let ids = read_ids(bytes).while_(|| format!("reading {ids_url}"))?;
+        let ids = read_ids(store.get_file(ids).await?).while_(|| format!("reading {ids_url}"))?;
 
         let url = store.url_of(&vectors.key);
         let local = tempfile::NamedTempFile::new().map_err(|error| {
@@ -74,13 +65,13 @@ fn read_ids(bytes: Bytes) -> Result<Ids> {
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::config("it is not a readable Parquet file; build the index again").caused_by(error)
     };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| broken(error.into()))?;
-    let id_type = match builder.schema().field_with_name("item_id").map(|field| field.data_type()) {
+    let batches = decode_parquet(bytes).map_err(|error| broken(error.into()))?;
+    let id_type = match batches.schema().field_with_name("item_id").map(|field| field.data_type()) {
         Ok(DataType::Int64) => IdType::Bigint,
         _ => IdType::Varchar,
     };
     let mut ids = Ids::new(id_type);
-    for batch in builder.build().map_err(|error| broken(error.into()))? {
+    for batch in batches {
         let batch = batch.map_err(|error| broken(error.into()))?;
         let positions = table::column(&batch, "item_ids", "position")?;
         let ordered = *positions.data_type() == DataType::Int64

@@ -2,6 +2,7 @@ use super::*;
 use crate::artifacts::IdType;
 use crate::retrieval::exact_top;
 use crate::retrieval::fixture::{World, clustered};
+use crate::storage::sha256_hex;
 
 async fn built(world: &World) -> Result<Written<IndexFacts>> {
     build(&world.job, &world.samples, &world.tower, &world.embeddings, keys::INDEX).await

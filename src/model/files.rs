@@ -4,10 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::RecordBatch;
 use burn::tensor::Device;
-use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
@@ -19,7 +15,9 @@ use crate::error::{Error, Result};
 use crate::features::vocabulary::{self, Rows, Vocabulary};
 use crate::features::{FeatureSpec, LayerSpec, ValueType, Vocabularies};
 use crate::kernels::tables::EmbeddingTable;
-use crate::storage::{FileEntry, Store, read_parquet, sha256_hex};
+use crate::storage::{FileEntry, Store, decode_parquet, encode_parquet};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes the files of one model folder.
 pub struct Files<'a> {
@@ -75,10 +73,7 @@ impl<'a> Files<'a> {
     }
 
     async fn put(&mut self, name: &str, bytes: Vec<u8>, rows: Option<u64>) -> Result<()> {
-        let key = format!("{}/{name}", self.folder);
-        let entry = FileEntry { key: key.clone(), bytes: bytes.len() as u64, sha256: sha256_hex(&bytes), rows };
-        self.store.put(&key, bytes).await?;
-        self.written.push(entry);
+        self.written.push(self.store.put_file(format!("{}/{name}", self.folder), bytes, rows).await?);
         Ok(())
     }
 }
@@ -97,30 +92,12 @@ fn safetensors_bytes(tensors: Vec<(String, Vec<usize>, Vec<u8>)>) -> Result<Vec<
 }
 
 fn vocabulary_bytes(vocabularies: &Vocabularies) -> Result<(Vec<u8>, u64)> {
-    let failed =
-        |error: parquet::errors::ParquetError| Error::internal("cannot encode the vocabulary").caused_by(error);
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(Default::default()))
-        .set_created_by("twotower".into())
-        .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), vocabulary::schema(), Some(properties)).map_err(failed)?;
-    let mut rows = 0;
-    for (table, known) in vocabularies {
-        let batch = vocabulary::to_arrow(table, known)?;
-        rows += batch.num_rows() as u64;
-        writer.write(&batch).map_err(failed)?;
-    }
-    Ok((writer.into_inner().map_err(failed)?, rows))
-}
-
-/// A file of the model, held against its entry: a flipped bit in a weight would give answers, and wrong ones.
-async fn checked(store: &Store, key: &str, files: &[FileEntry]) -> Result<Bytes> {
-    let url = store.url_of(key);
-    let entry = files.iter().find(|file| file.key == key);
-    let entry = entry.ok_or_else(|| Error::config(format!("the manifest lists no {url}; train the model anew")))?;
-    let bytes = store.get_existing(key).await?;
-    entry.compare(&url, bytes.len() as u64, &sha256_hex(&bytes))?;
-    Ok(bytes)
+    let batches = vocabularies.iter().map(|(table, known)| vocabulary::to_arrow(table, known));
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+    let bytes = encode_parquet(vocabulary::schema(), &batches)
+        .map_err(|error| Error::internal("cannot encode the vocabulary").caused_by(error))?;
+    Ok((bytes, rows))
 }
 
 /// Reads what [`Files::model`] wrote, without the accumulators. `files` are the entries of its manifest.
@@ -131,7 +108,9 @@ pub(super) async fn load(
     device: &Device,
 ) -> Result<(FeatureSpec, Vocabularies, Weights)> {
     let key = |name: &str| format!("{folder}/{name}");
-    let text = checked(store, &key(keys::FEATURE_SPEC), files).await?;
+    let checked =
+        async |name: &str| store.get_file(FileEntry::find(files, store, &key(name), "train the model anew")?).await;
+    let text = checked(keys::FEATURE_SPEC).await?;
     let spec: FeatureSpec = serde_json::from_slice(&text).map_err(|error| {
         Error::config(format!(
             "{} is not a feature spec of this program; train the model anew",
@@ -139,10 +118,14 @@ pub(super) async fn load(
         ))
         .caused_by(error)
     })?;
-    checked(store, &key(keys::VOCABULARY), files).await?;
-    let batches = read_parquet(store, vec![key(keys::VOCABULARY)], None).await?;
+    let broken = |error: BoxError| {
+        let url = store.url_of(&key(keys::VOCABULARY));
+        Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
+    };
+    let batches = decode_parquet(checked(keys::VOCABULARY).await?).map_err(|error| broken(error.into()))?;
+    let batches = batches.collect::<Result<Vec<_>, _>>().map_err(|error| broken(error.into()))?;
     let vocabularies = read_vocabularies(&spec, &batches)?;
-    let towers = checked(store, &key(keys::TOWERS), files).await?;
+    let towers = checked(keys::TOWERS).await?;
     let towers = Reader::new(&towers, store.url_of(&key(keys::TOWERS)))?;
     let dense = |layers: &[LayerSpec]| -> Result<Dense> {
         let layer = |spec: &LayerSpec| {
@@ -153,7 +136,7 @@ pub(super) async fn load(
     };
     let (user, item) = (dense(&spec.user.layers)?, dense(&spec.item.layers)?);
     let inv_temperature = 1.0 / f64::from(towers.values("temperature", &[1])?[0]);
-    let bytes = checked(store, &key(keys::TABLES), files).await?;
+    let bytes = checked(keys::TABLES).await?;
     let file = Reader::new(&bytes, store.url_of(&key(keys::TABLES)))?;
     let mut tables = BTreeMap::new();
     for (name, table) in &spec.tables {

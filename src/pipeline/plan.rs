@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::{Stage, digests, records};
-use crate::artifacts::{RunDate, SampleFacts, keys};
+use crate::artifacts::{Release, RunDate, SampleFacts, keys};
 use crate::error::{Kind, Result};
 use crate::job::Job;
-use crate::{publish, samples};
+use crate::samples;
 
 /// What would become of one date.
 #[derive(Debug, Clone, Serialize)]
@@ -20,8 +20,8 @@ pub struct DayPlan {
     pub why: String,
 }
 
-/// Plans one date; changes nothing.
-pub async fn plan(job: &Job) -> Result<DayPlan> {
+/// Plans one date, given what is published; changes nothing.
+pub async fn plan(job: &Job, releases: &[Release]) -> Result<DayPlan> {
     let day = |state: &str, to_run: Vec<String>, why: String| DayPlan {
         date: job.date,
         state: state.into(),
@@ -56,7 +56,6 @@ pub async fn plan(job: &Job) -> Result<DayPlan> {
         need(stage, records::find::<serde_json::Value>(&job.output, job.date, stage, &digest).await?.is_some());
     }
     digest = digests::publish(&job.config, &digest);
-    let releases = publish::list(&job.output).await?;
     need(Stage::Publish, releases.iter().any(|release| release.inputs_digest == digest));
 
     let earlier = releases.iter().rev().find(|release| release.date == job.date);

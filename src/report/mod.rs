@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::artifacts::{Embeddings, EvaluateFacts, ItemIndex, SampleSet, TrainedModel, keys};
 use crate::error::Result;
 use crate::job::Job;
-use crate::storage::{FileEntry, sha256_hex};
+use crate::storage::FileEntry;
 
 /// What the report is about.
 pub struct Subject<'a> {
@@ -25,14 +25,7 @@ pub async fn write(subject: &Subject<'_>, facts: &EvaluateFacts, folder: &str) -
     let html = html::page(subject, facts);
     let mut files = Vec::new();
     for (name, text) in [(keys::REPORT_JSON, json), (keys::REPORT_HTML, html)] {
-        let key = format!("{folder}/{name}");
-        files.push(FileEntry {
-            key: key.clone(),
-            bytes: text.len() as u64,
-            sha256: sha256_hex(text.as_bytes()),
-            rows: None,
-        });
-        subject.job.output.put(&key, text).await?;
+        files.push(subject.job.output.put_file(format!("{folder}/{name}"), text, None).await?);
     }
     Ok(files)
 }

@@ -1,25 +1,15 @@
 //! Choices that depend on a seed and on ids alone, never on order or time.
 
 use crate::artifacts::Ids;
-
-/// SplitMix64's finalizer: every bit of the input moves every bit of the output.
-fn mix(mut x: u64) -> u64 {
-    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
+use crate::kernels::random::{fnv1a64, splitmix64};
 
 /// A hash of the id at `at`, the same on every machine.
 pub fn seeded_hash(seed: u64, ids: &Ids, at: usize) -> u64 {
     let id = match ids {
         Ids::Int(ids) => ids[at] as u64,
-        // FNV-1a
-        Ids::Str(ids) => ids[at].bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        }),
+        Ids::Str(ids) => fnv1a64(ids[at].as_bytes()),
     };
-    mix(mix(seed) ^ id)
+    splitmix64(splitmix64(seed) ^ id)
 }
 
 /// The places of the `count` smallest hashes, ascending; a tie goes to the lower place.

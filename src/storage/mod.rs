@@ -1,12 +1,14 @@
 //! The object store: one way to reach local folders, S3 and (in tests) memory, and Parquet shards on it.
 
 mod credentials;
+mod files;
 mod open;
 mod read;
 mod shards;
 mod store;
 
+pub use files::FileEntry;
 pub use open::open;
-pub use read::{parquet_schema, read_parquet, read_parquet_stream, sorted_parts};
-pub use shards::{FileEntry, ShardWriter};
+pub use read::{decode_parquet, parquet_schema, read_parquet, read_parquet_stream, sorted_parts};
+pub use shards::{ShardWriter, encode_parquet};
 pub use store::{Created, Object, Store, sha256_hex};

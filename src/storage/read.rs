@@ -11,7 +11,7 @@ use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
@@ -79,13 +79,23 @@ pub async fn read_parquet(store: &Store, keys: Vec<String>, columns: Option<Vec<
 
 /// The columns of a Parquet file.
 pub async fn parquet_schema(store: &Store, key: &str) -> Result<SchemaRef> {
-    let url = store.url_of(key);
-    let size = store.head(key).await?.ok_or_else(|| Error::config(format!("{url} does not exist")))?.size;
+    Ok(open_footer(store, key).await?.schema().clone())
+}
+
+/// The batches of a Parquet file that is in memory.
+pub fn decode_parquet(bytes: Bytes) -> Result<ParquetRecordBatchReader, ParquetError> {
+    ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()
+}
+
+async fn open_footer(store: &Store, key: &str) -> Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {
+    let object = store.head(key).await?;
+    let size = object.ok_or_else(|| Error::config(format!("{} does not exist", store.url_of(key))))?.size;
     let reader = ObjectReader { store: store.object_store(), path: store.path_of(key), size };
-    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| {
-        Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
-    })?;
-    Ok(builder.schema().clone())
+    ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| broken(&store.url_of(key), error))
+}
+
+fn broken(url: &str, error: ParquetError) -> Error {
+    Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
 }
 
 async fn open_parquet(
@@ -94,26 +104,20 @@ async fn open_parquet(
     columns: Option<&[String]>,
     batch_rows: usize,
 ) -> Result<impl Stream<Item = Result<RecordBatch>> + use<>> {
+    let mut builder = open_footer(store, key).await?;
     let url = store.url_of(key);
-    let broken = move |error: ParquetError| {
-        Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
-    };
-    let size =
-        store.head(key).await?.ok_or_else(|| Error::config(format!("{} does not exist", store.url_of(key))))?.size;
-    let reader = ObjectReader { store: store.object_store(), path: store.path_of(key), size };
-    let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(broken.clone())?;
     if let Some(columns) = columns {
         let schema = builder.schema().clone();
         for column in columns {
             if schema.field_with_name(column).is_err() {
-                return Err(Error::config(format!("{} has no column `{column}`", store.url_of(key))));
+                return Err(Error::config(format!("{url} has no column `{column}`")));
             }
         }
         let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str));
         builder = builder.with_projection(mask);
     }
-    let stream = builder.with_batch_size(batch_rows).build().map_err(broken.clone())?;
-    Ok(stream.map_err(broken))
+    let stream = builder.with_batch_size(batch_rows).build().map_err(|error| broken(&url, error))?;
+    Ok(stream.map_err(move |error| broken(&url, error)))
 }
 
 /// The `.parquet` keys of file entries, in order.

@@ -8,39 +8,29 @@ use arrow::datatypes::SchemaRef;
 use object_store::buffered::BufWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
-use serde::{Deserialize, Serialize};
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use super::Store;
 use super::store::hex;
+use super::{FileEntry, Store};
 use crate::error::{Error, Result};
 
-/// One file of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Relative to the output folder.
-    pub key: String,
-    pub bytes: u64,
-    pub sha256: String,
-    /// Rows, for tables.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<u64>,
+/// How every Parquet file is written.
+fn properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(Default::default()))
+        // the default names the library's version, which must not change a release's bytes
+        .set_created_by("twotower".into())
 }
 
-impl FileEntry {
-    /// Holds what was found at `url` against this entry.
-    pub fn compare(&self, url: &str, bytes: u64, sha256: &str) -> Result<()> {
-        if (bytes, sha256) == (self.bytes, &self.sha256[..]) {
-            return Ok(());
-        }
-        Err(Error::config(format!(
-            "{url} is not the file that its manifest lists: found {bytes} bytes with SHA-256 {sha256}, expected {} bytes with {}; \
-             restore it, build it again, or roll back",
-            self.bytes, self.sha256
-        )))
+/// One Parquet file of batches, whole in memory: for small tables with a name of their own.
+pub fn encode_parquet(schema: SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, parquet::errors::ParquetError> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties().build()))?;
+    for batch in batches {
+        writer.write(batch)?;
     }
+    writer.into_inner()
 }
 
 /// What the Parquet encoder has written and the store has not yet taken.
@@ -84,12 +74,7 @@ pub struct ShardWriter {
 
 impl ShardWriter {
     pub fn new(store: &Store, folder: &str, schema: SchemaRef, rows_per_file: u64) -> Self {
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(Default::default()))
-            .set_max_row_group_row_count(Some(131_072))
-            // the default names the library's version, which must not change a release's bytes
-            .set_created_by("twotower".into())
-            .build();
+        let properties = properties().set_max_row_group_row_count(Some(131_072)).build();
         ShardWriter {
             store: store.clone(),
             folder: folder.to_string(),

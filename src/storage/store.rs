@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -96,17 +96,10 @@ impl Store {
         let local =
             |error: std::io::Error| Error::transient(format!("cannot write {}", file.display())).caused_by(error);
         let found = self.inner.get(&self.path_of(key)).await.map_err(|error| self.explain(error, "read", key))?;
-        let mut stream = found.into_stream();
         let mut out = tokio::fs::File::create(file).await.map_err(local)?;
-        let (mut size, mut hash) = (0, Sha256::new());
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| self.explain(error, "read", key))?;
-            size += chunk.len() as u64;
-            hash.update(&chunk);
-            out.write_all(&chunk).await.map_err(local)?;
-        }
+        let read = self.hashed(key, found, async |chunk| out.write_all(chunk).await.map_err(local)).await?;
         out.flush().await.map_err(local)?;
-        Ok((size, hex(&hash.finalize())))
+        Ok(read)
     }
 
     /// Size and SHA-256 of an object as it lies in the store, or `None` when there is none.
@@ -116,14 +109,25 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(self.explain(error, "read", key)),
         };
+        self.hashed(key, found, async |_| Ok(())).await.map(Some)
+    }
+
+    /// Hands an object's bytes to `take` as they come, and returns its size and SHA-256.
+    async fn hashed(
+        &self,
+        key: &str,
+        found: GetResult,
+        mut take: impl AsyncFnMut(&[u8]) -> Result<()>,
+    ) -> Result<(u64, String)> {
         let mut stream = found.into_stream();
         let (mut size, mut hash) = (0, Sha256::new());
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| self.explain(error, "read", key))?;
             size += chunk.len() as u64;
             hash.update(&chunk);
+            take(&chunk).await?;
         }
-        Ok(Some((size, hex(&hash.finalize()))))
+        Ok((size, hex(&hash.finalize())))
     }
 
     /// Writes a local file as an object, streaming, over any that is there; returns its size and SHA-256.

@@ -94,7 +94,7 @@ impl<'a> Batches<'a> {
         for at in 0..wanted {
             let draw = random::bits(self.training.seed, &[2, self.epoch.into(), step as u64, at as u64]);
             let bounds = random.bounds(owners[random::below(draw, owners.len())] as usize);
-            let entry = bounds.start + random::below(random::mix(draw), bounds.len());
+            let entry = bounds.start + random::below(random::splitmix64(draw), bounds.len());
             let probability = random.probabilities.get(entry).map_or(uniform, |probability| f64::from(*probability));
             items.push(random.items[entry]);
             log_q.push((self.training.logq.random * (probability * wanted as f64).ln()) as f32);

@@ -1,26 +1,10 @@
 //! Draws that are functions of a seed and a place, so that they are the same in any order and on any number of threads.
 
-/// The mixer of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").
-pub fn mix(state: u64) -> u64 {
-    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
+pub use crate::kernels::random::{below, splitmix64, unit};
 
 /// 64 random bits for a place.
 pub fn bits(seed: u64, place: &[u64]) -> u64 {
-    place.iter().fold(mix(seed), |state, part| mix(state ^ part))
-}
-
-/// Uniform in [0, 1).
-pub fn unit(bits: u64) -> f64 {
-    (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// Uniform in 0..n.
-pub fn below(bits: u64, n: usize) -> usize {
-    ((u128::from(bits) * n as u128) >> 64) as usize
+    place.iter().fold(splitmix64(seed), |state, part| splitmix64(state ^ part))
 }
 
 /// Shuffles by Fisher and Yates.

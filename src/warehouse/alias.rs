@@ -12,9 +12,9 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 
-use super::hash::{GOLDEN, mix};
 use super::types::list_of;
 use crate::error::{Error, Result};
+use crate::kernels::random::{GOLDEN, mix};
 
 /// Walker's alias table in Vose's construction: a uniform slot, then its own item or its alias.
 #[derive(Debug)]

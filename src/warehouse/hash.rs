@@ -9,17 +9,7 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::types::{TIMESTAMP, normalised};
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014): a bijection of 64
-/// bits in which every input bit flips each output bit with probability near one half.
-pub fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-/// 2^64 divided by the golden ratio, made odd: the increment of SplitMix64.
-pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+use crate::kernels::random::{GOLDEN, mix};
 
 /// Kinds of values; a number and its text hash differently.
 const NULL: u64 = 1;

@@ -23,18 +23,7 @@ select
     numbered.item_id,
     numbered.event_time,
     array_slice(lists.items, numbered.back + 1, numbered.back + $history_length) as history,
-    profiles.active_degree,
-    profiles.is_author,
-    profiles.follows,
-    profiles.fans,
-    profiles.friends,
-    profiles.register_days,
-    profiles.onehot_feat0,
-    profiles.onehot_feat1,
-    profiles.onehot_feat6,
-    profiles.onehot_feat9,
-    profiles.onehot_feat10,
-    profiles.onehot_feat11
+    profiles.* except (user_id)
 from numbered
 inner join lists on numbered.user_id = lists.user_id
 left join profiles on numbered.user_id = profiles.user_id
