@@ -91,11 +91,19 @@ async fn open_footer(store: &Store, key: &str) -> Result<ParquetRecordBatchStrea
     let object = store.head(key).await?;
     let size = object.ok_or_else(|| Error::config(format!("{} does not exist", store.url_of(key))))?.size;
     let reader = ObjectReader { store: store.object_store(), path: store.path_of(key), size };
-    ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| broken(&store.url_of(key), error))
+    ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| broken(store, key, error))
 }
 
-fn broken(url: &str, error: ParquetError) -> Error {
-    Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
+/// The file is at fault, unless the store was: then trying again can help.
+fn broken(store: &Store, key: &str, error: ParquetError) -> Error {
+    let error = match error {
+        ParquetError::External(source) => match source.downcast::<object_store::Error>() {
+            Ok(error) => return store.explain(*error, "read", key),
+            Err(source) => ParquetError::External(source),
+        },
+        other => other,
+    };
+    Error::config(format!("{} is not a readable Parquet file; write it anew", store.url_of(key))).caused_by(error)
 }
 
 async fn open_parquet(
@@ -105,19 +113,19 @@ async fn open_parquet(
     batch_rows: usize,
 ) -> Result<impl Stream<Item = Result<RecordBatch>> + use<>> {
     let mut builder = open_footer(store, key).await?;
-    let url = store.url_of(key);
     if let Some(columns) = columns {
         let schema = builder.schema().clone();
         for column in columns {
             if schema.field_with_name(column).is_err() {
-                return Err(Error::config(format!("{url} has no column `{column}`")));
+                return Err(Error::config(format!("{} has no column `{column}`", store.url_of(key))));
             }
         }
         let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str));
         builder = builder.with_projection(mask);
     }
-    let stream = builder.with_batch_size(batch_rows).build().map_err(|error| broken(&url, error))?;
-    Ok(stream.map_err(move |error| broken(&url, error)))
+    let stream = builder.with_batch_size(batch_rows).build().map_err(|error| broken(store, key, error))?;
+    let (store, key) = (store.clone(), key.to_string());
+    Ok(stream.map_err(move |error| broken(&store, &key, error)))
 }
 
 /// The `.parquet` keys of file entries, in order.
@@ -126,4 +134,20 @@ pub fn sorted_parts(files: &[FileEntry]) -> Vec<String> {
         files.iter().map(|file| file.key.clone()).filter(|key| key.ends_with(".parquet")).collect();
     keys.sort();
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_store_that_fails_while_a_file_is_read_is_worth_another_try_and_a_damaged_file_is_not() {
+        let store = crate::storage::open("memory://read").unwrap();
+        let lost = object_store::Error::Generic { store: "S3", source: "connection reset".into() };
+        let error = broken(&store, "a.parquet", ParquetError::External(Box::new(lost)));
+        assert_eq!(error.kind, Kind::Transient);
+        assert!(error.to_string().contains("memory://read/a.parquet"), "{error}");
+        assert_eq!(broken(&store, "a.parquet", ParquetError::EOF("footer".into())).kind, Kind::Config);
+    }
 }
