@@ -11,7 +11,7 @@ use tracing::info;
 use crate::artifacts::{EmbedFacts, Id, Ids, SampleSet, TrainedModel, Written};
 use crate::error::{Error, Result};
 use crate::features::Side;
-use crate::job::{Job, threads};
+use crate::job::{Job, thread_pool};
 use crate::model::Towers;
 use crate::storage::{ShardWriter, read_parquet_stream, sorted_parts};
 
@@ -26,8 +26,7 @@ pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &
         .tables
         .get("item_features")
         .ok_or_else(|| Error::config("the samples have no table `item_features`; run the samples stage again"))?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(job.config.training.threads)).build();
-    let pool = pool.map_err(|error| Error::internal("cannot start threads").caused_by(error))?;
+    let pool = thread_pool(job.config.training.threads)?;
     let shards = job.config.embedding.shards.min(table.rows.max(1) as usize);
     let vector =
         Field::new_fixed_size_list("vector", Field::new("item", DataType::Float32, false), towers.dim() as i32, false);

@@ -49,3 +49,9 @@ impl Stop {
 pub fn threads(configured: usize) -> usize {
     if configured > 0 { configured } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }
+
+/// Threads of one's own for `configured` cores (all of them for 0), so that other work in the process does not change their number.
+pub fn thread_pool(configured: usize) -> Result<rayon::ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(configured)).build();
+    pool.map_err(|error| Error::internal("cannot start threads").caused_by(error))
+}

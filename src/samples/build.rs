@@ -33,16 +33,18 @@ pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &st
     let planned = planner.plan_table(file).await?;
     planner.load_drawing(file).await?;
     let target = keys::sample_table(folder, &file.name);
-    let (files, checks) = match attempt(job, planner, file, &planned, &target, Joins::Hash).await {
+    let built = match attempt(job, planner, file, &planned, &target, Joins::Hash).await {
         Err(Failure::Engine(error)) if is_out_of_memory(&error) => {
             warn!(table = %file.name, "hash joins need more memory than `samples.memory`; starting over with joins that spill");
             attempt(job, planner, file, &planned, &target, Joins::SortMerge).await
         }
         other => other,
-    }
-    .map_err(|failure| (failure, file))
-    .or_else_blame(job, planner)
-    .await?;
+    };
+    let (files, checks) = match built {
+        Ok(built) => built,
+        Err(Failure::Ours(error)) => return Err(error),
+        Err(Failure::Engine(error)) => return Err(explain(job, planner, file, error).await),
+    };
     checks.verdict(job, file, &planned.shape)?;
     let columns = planned.shape.schema.fields().iter();
     let columns = columns.map(|field| Column { name: field.name().clone(), data_type: field.data_type().to_string() });
@@ -66,24 +68,6 @@ impl From<Error> for Failure {
 impl From<DataFusionError> for Failure {
     fn from(error: DataFusionError) -> Self {
         Failure::Engine(error)
-    }
-}
-
-/// Says which file of which source is to blame for a failure while rows were read.
-trait Blame<T> {
-    async fn or_else_blame(self, job: &Job, planner: &Planner) -> Result<T>;
-}
-
-impl<T> Blame<T> for Result<T, (Failure, &SqlFile)> {
-    async fn or_else_blame(self, job: &Job, planner: &Planner) -> Result<T> {
-        let (failure, file) = match self {
-            Ok(done) => return Ok(done),
-            Err(failed) => failed,
-        };
-        match failure {
-            Failure::Ours(error) => Err(error),
-            Failure::Engine(error) => Err(explain(job, planner, file, error).await),
-        }
     }
 }
 

@@ -23,7 +23,7 @@ use self::step::Trainer;
 use self::validation::Validation;
 use crate::artifacts::{EpochFacts, SampleSet, TrainFacts, Written, keys};
 use crate::error::{Error, Result};
-use crate::job::{Job, threads};
+use crate::job::{Job, thread_pool};
 use crate::model::{Files, Weights, device};
 
 /// Batches that wait for their step, at most.
@@ -32,8 +32,7 @@ const BATCHES_AHEAD: usize = 2;
 /// Learns both towers from the samples, and writes the model to `folder`.
 pub async fn run(job: &Job, samples: &SampleSet, folder: &str) -> Result<Written<TrainFacts>> {
     let data = Data::load(job, samples).await?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(job.config.training.threads)).build();
-    let pool = pool.map_err(|error| Error::internal("cannot start threads").caused_by(error))?;
+    let pool = thread_pool(job.config.training.threads)?;
     let Fitted { weights, optimizers, facts } = pool.install(|| fit(job, &data))?;
     let mut files = Files::new(&job.output, folder);
     files.model(&data.spec, &data.vocabularies, &weights).await?;
@@ -57,7 +56,7 @@ fn fit(job: &Job, data: &Data) -> Result<Fitted> {
     let steps = Batches::steps(data, training);
     let bar = job.progress.bar("train", training.epochs as u64 * data.training.len() as u64);
     let mut epochs: Vec<EpochFacts> = Vec::new();
-    let mut best: Option<(u32, Option<f64>, Weights, Optimizers)> = None;
+    let mut best: Option<(u32, f64, Weights, Optimizers)> = None;
     let mut stepping = 0.0;
     for epoch in 1..=training.epochs {
         let started = Instant::now();
@@ -90,8 +89,8 @@ fn fit(job: &Job, data: &Data) -> Result<Fitted> {
         );
         debug!(profile = ?trainer.profile, "time of all steps so far");
         epochs.push(EpochFacts { epoch, loss, recall, seconds });
-        // without a measurement the last epoch is the best
-        if best.as_ref().is_none_or(|(_, so_far, ..)| recall.is_none() || recall > *so_far) {
+        let Some(recall) = recall else { continue };
+        if best.as_ref().is_none_or(|(_, so_far, ..)| recall > *so_far) {
             best = Some((epoch, recall, trainer.weights.clone(), trainer.optimizers.clone()));
         }
         let best_epoch = best.as_ref().map_or(epoch, |best| best.0);
@@ -100,8 +99,11 @@ fn fit(job: &Job, data: &Data) -> Result<Fitted> {
             break;
         }
     }
-    let (best_epoch, best_recall, weights, optimizers) =
-        best.ok_or_else(|| Error::config("training.epochs: found 0, expected a number above 0"))?;
+    let (best_epoch, best_recall, weights, optimizers) = match best {
+        Some((epoch, recall, weights, optimizers)) => (epoch, Some(recall), weights, optimizers),
+        // without a measurement the last epoch is taken
+        None => (training.epochs, None, trainer.weights, trainer.optimizers),
+    };
     let facts = TrainFacts {
         dim: data.spec.dim,
         examples: data.training.len() as u64,
