@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Loss;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Training {
@@ -12,15 +14,19 @@ pub struct Training {
     pub seed: u64,
     /// Most passes over the positives.
     pub epochs: u32,
+    pub loss: Loss,
     /// Positives in one step. Each is also a negative for the others.
     pub batch_size: usize,
+    /// Whether the other positives of a step are negatives: they cost nothing more and come by popularity. Without them
+    /// only random and hard negatives are.
+    pub in_batch_negatives: bool,
     /// Random negatives in one step, drawn from those of its positives and shared by all of them.
     pub random_negatives: usize,
     /// Most hard negatives of one positive in a step. Only their owner sees them.
     pub hard_per_positive: usize,
-    /// Weight of one hard negative against a random one, in the softmax's sum.
+    /// How many random negatives one hard negative counts for, in the softmax's sum or another loss's mean.
     pub hard_weight: f64,
-    /// Correction of the logits for how often an item turns up as a negative (logQ).
+    /// Correction of the softmax's logits for how often an item turns up as a negative (logQ). No other loss has it.
     pub logq: LogQ,
     pub learning_rate: LearningRate,
     /// Decoupled weight decay of the dense layers (AdamW).
@@ -46,7 +52,9 @@ impl Default for Training {
             device: "cpu".into(),
             seed: 17,
             epochs: 10,
+            loss: Loss::default(),
             batch_size: 1024,
+            in_batch_negatives: true,
             random_negatives: 512,
             hard_per_positive: 2,
             hard_weight: 1.0,

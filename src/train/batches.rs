@@ -70,10 +70,12 @@ impl<'a> Batches<'a> {
         let log_batch = (rows.len() as f64).ln();
         let correction = |strength: f64, log_q: f64| (strength * log_q) as f32;
         let logq = &self.training.logq;
-        let mut log_q: Vec<f32> = items
-            .iter()
-            .map(|item| correction(logq.in_batch, log_batch + f64::from(data.log_share[*item as usize])))
-            .collect();
+        let in_batch = |item: &u32| match self.training.in_batch_negatives {
+            true => correction(logq.in_batch, log_batch + f64::from(data.log_share[*item as usize])),
+            // then a positive is there with certainty, and nowhere else
+            false => 0.0,
+        };
+        let mut log_q: Vec<f32> = items.iter().map(in_batch).collect();
         self.add_random(step, &rows, &mut items, &mut log_q);
         let masked = self.masked(&rows, &items);
         let hard = self.add_hard(step, &rows, &mut items);

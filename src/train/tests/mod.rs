@@ -1,6 +1,7 @@
 //! Whole trainings on generated rows.
 
 mod gradient;
+mod losses;
 mod planted;
 
 use self::planted::{ITEMS, Planted, done, users};
@@ -9,7 +10,7 @@ use super::data::Data;
 use crate::artifacts::keys;
 
 /// The part of the held-out rows whose item is among the ten most popular of training.
-fn popularity_recall(data: &Data) -> f64 {
+pub fn popularity_recall(data: &Data) -> f64 {
     let mut items: Vec<usize> = (0..data.log_share.len()).collect();
     items.sort_by(|a, b| data.log_share[*b].total_cmp(&data.log_share[*a]));
     let top = &items[..10];
