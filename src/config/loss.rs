@@ -109,6 +109,13 @@ impl Config {
             &format!("{temperature} {without}"),
             &format!("no such key, or its default {usual}"),
         )?;
+        let most = "at most 2: each takes the place of easy negatives, and more are mostly wrong labels";
+        require(training.online_hard <= 2, "training.online_hard", &training.online_hard.to_string(), most)?;
+        let weight = training.online_hard_weight;
+        let counts = weight >= 1.0 && weight.is_finite();
+        require(counts, "training.online_hard_weight", &weight.to_string(), "a number of at least 1")?;
+        let from = training.hard_from_epoch;
+        require(from > 0, "training.hard_from_epoch", "0", "at least 1, the first epoch")?;
         require(
             training.in_batch_negatives || training.random_negatives > 0 || training.hard_per_positive > 0,
             "training.in_batch_negatives",
@@ -126,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_means_nothing_to_the_loss_is_refused() {
-        let cases: [&[&str]; 12] = [
+        let cases: [&[&str]; 15] = [
             &["training.loss.kind=hinge"],
             &["training.loss.margin=0.1"],
             &["training.loss={kind: bpr, negative_weight: 2}"],
@@ -139,6 +146,9 @@ mod tests {
             &["training.loss.kind=cosine_contrastive", "model.temperature=0.1"],
             &["training.in_batch_negatives=false", "training.random_negatives=0", "training.hard_per_positive=0"],
             &["training.loss=bpr"],
+            &["training.online_hard=3"],
+            &["training.online_hard_weight=0.5"],
+            &["training.hard_from_epoch=0"],
         ];
         let error = |set: &&[&str]| {
             let overrides = Overrides(set.iter().map(|set| set.to_string()).collect());

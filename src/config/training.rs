@@ -26,6 +26,14 @@ pub struct Training {
     pub hard_per_positive: usize,
     /// How many random negatives one hard negative counts for, in the softmax's sum or another loss's mean.
     pub hard_weight: f64,
+    /// First epoch with hard negatives of any kind; before it the easy ones give the towers their coarse order.
+    pub hard_from_epoch: u32,
+    /// Online hardest negatives: of the random negatives and the other positives of a step, this many with the highest inner
+    /// product count for more in each row; at most 2. They cost almost nothing; the nearer they are to a positive that was
+    /// never shown, the more wrong labels they hold.
+    pub online_hard: usize,
+    /// How many random negatives each online hardest one counts for, in the softmax's sum or another loss's mean; at least 1.
+    pub online_hard_weight: f64,
     /// Correction of the softmax's logits for how often an item turns up as a negative (logQ). No other loss has it.
     pub logq: LogQ,
     pub learning_rate: LearningRate,
@@ -58,6 +66,9 @@ impl Default for Training {
             random_negatives: 512,
             hard_per_positive: 2,
             hard_weight: 1.0,
+            hard_from_epoch: 1,
+            online_hard: 0,
+            online_hard_weight: 10.0,
             logq: LogQ::default(),
             learning_rate: LearningRate::default(),
             weight_decay: 0.0001,

@@ -17,8 +17,10 @@ pub struct Batch {
     pub log_q: Vec<f32>,
     /// Offsets [B + 1] and columns that must not count as negatives of a row.
     pub masked: (Vec<u32>, Vec<u32>),
-    /// Offsets [B + 1] and columns of a row's own hard negatives.
+    /// Offsets [B + 1] and columns of a row's own hard negatives; both empty in an epoch without.
     pub hard: (Vec<u32>, Vec<u32>),
+    /// How many of a row's shared negatives count as its hardest.
+    pub hardest: usize,
     /// Sample weights `[B]`.
     pub weights: Option<Vec<f32>>,
 }
@@ -78,10 +80,12 @@ impl<'a> Batches<'a> {
         let mut log_q: Vec<f32> = items.iter().map(in_batch).collect();
         self.add_random(step, &rows, &mut items, &mut log_q);
         let masked = self.masked(&rows, &items);
-        let hard = self.add_hard(step, &rows, &mut items);
+        let no_hard = self.epoch < self.training.hard_from_epoch;
+        let hard = if no_hard { Default::default() } else { self.add_hard(step, &rows, &mut items) };
+        let hardest = if no_hard { 0 } else { self.training.online_hard };
         let weights = (!data.weights.is_empty()).then(|| rows.iter().map(|row| data.weights[*row as usize]).collect());
         let users = self.users(&rows);
-        Batch { users, items: data.catalogue.select(&items, None), rows, log_q, masked, hard, weights }
+        Batch { users, items: data.catalogue.select(&items, None), rows, log_q, masked, hard, hardest, weights }
     }
 
     /// Draws random negatives from those of the batch's positives, with replacement.

@@ -2,6 +2,7 @@
 
 use super::planted::Planted;
 use super::popularity_recall;
+use crate::train::batches::Batches;
 use crate::train::data::Data;
 
 /// Recall@10 of popularity, and of a training with these settings.
@@ -16,7 +17,7 @@ async fn recalls(name: &str, changes: &[&str]) -> (f64, f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_loss_finds_a_planted_taste_far_better_than_popularity() {
-    let losses: [(&str, &[&str]); 5] = [
+    let losses: [(&str, &[&str]); 6] = [
         (
             "cosine",
             &["training.loss={kind: cosine_contrastive, margin: 0.4, negative_weight: 3}", "model.temperature=0.07"],
@@ -24,6 +25,7 @@ async fn every_loss_finds_a_planted_taste_far_better_than_popularity() {
         ("bpr", &["training.loss.kind=bpr"]),
         ("triplet", &["training.loss.kind=triplet", "model.temperature=0.07"]),
         ("bce", &["training.loss={kind: binary_cross_entropy, negative_weight: 5}"]),
+        ("online", &["training.online_hard=2", "training.online_hard_weight=5"]),
         ("random-only", &["training.in_batch_negatives=false"]),
     ];
     for (name, changes) in losses {
@@ -42,4 +44,20 @@ async fn a_temperature_is_learned_where_the_loss_has_one() {
         assert!((facts.temperature - 0.1).abs() > 0.002, "{kind}: {}", facts.temperature);
         assert!(facts.epochs[2].loss < facts.epochs[0].loss, "{kind}: {:?}", facts.epochs);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_negative_is_hard_before_its_epoch() {
+    let changes = ["training.hard_from_epoch=2", "training.online_hard=1"];
+    let planted = Planted::new("curriculum", 500, &changes).await;
+    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let mut batches = Batches::new(&data, &planted.job.config.training);
+    let mut of_epoch = |epoch: u32| {
+        batches.start_epoch(epoch);
+        let batch = batches.batch(0);
+        (batch.hard.1.len(), batch.hardest, batch.items.rows - batch.log_q.len())
+    };
+    assert_eq!(of_epoch(1), (0, 0, 0));
+    let (hard, hardest, more_items) = of_epoch(2);
+    assert!(hard > 0 && hard == more_items && hardest == 1);
 }
