@@ -109,6 +109,13 @@ impl Config {
             &format!("{temperature} {without}"),
             &format!("no such key, or its default {usual}"),
         )?;
+        let objectives = &training.objectives;
+        let count = objectives.len().to_string();
+        require(objectives.len() <= 32, "training.objectives", &format!("{count} columns"), "at most 32")?;
+        for (name, weight) in objectives {
+            let (key, weighs) = (format!("training.objectives.{name}"), *weight > 0.0 && weight.is_finite());
+            require(weighs, &key, &weight.to_string(), "a number above 0")?;
+        }
         let most = "at most 2: each takes the place of easy negatives, and more are mostly wrong labels";
         require(training.online_hard <= 2, "training.online_hard", &training.online_hard.to_string(), most)?;
         let weight = training.online_hard_weight;
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_means_nothing_to_the_loss_is_refused() {
-        let cases: [&[&str]; 15] = [
+        let cases: [&[&str]; 16] = [
             &["training.loss.kind=hinge"],
             &["training.loss.margin=0.1"],
             &["training.loss={kind: bpr, negative_weight: 2}"],
@@ -149,6 +156,7 @@ mod tests {
             &["training.online_hard=3"],
             &["training.online_hard_weight=0.5"],
             &["training.hard_from_epoch=0"],
+            &["training.objectives={clicked: 1, purchased: 0}"],
         ];
         let error = |set: &&[&str]| {
             let overrides = Overrides(set.iter().map(|set| set.to_string()).collect());

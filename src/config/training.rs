@@ -1,9 +1,10 @@
 //! How the towers learn.
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Loss;
+use super::{Loss, ordered};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -15,6 +16,12 @@ pub struct Training {
     /// Most passes over the positives.
     pub epochs: u32,
     pub loss: Loss,
+    /// Columns of `positives` (BOOLEAN, or a number that holds above 0) with weights, like `{clicked: 1, purchased: 5}`. A
+    /// positive weighs the sum of what holds for it, times its `weight` where the table has one; a positive that weighs 0
+    /// is left out. Empty: all positives, by `weight` alone.
+    #[serde(with = "ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, f64>")]
+    pub objectives: IndexMap<String, f64>,
     /// Positives in one step. Each is also a negative for the others.
     pub batch_size: usize,
     /// Whether the other positives of a step are negatives: they cost nothing more and come by popularity. Without them
@@ -61,6 +68,7 @@ impl Default for Training {
             seed: 17,
             epochs: 10,
             loss: Loss::default(),
+            objectives: IndexMap::new(),
             batch_size: 1024,
             in_batch_negatives: true,
             random_negatives: 512,

@@ -3,6 +3,7 @@
 mod batches;
 mod data;
 mod ids;
+mod objectives;
 mod optimizer;
 mod random;
 mod step;
@@ -110,6 +111,7 @@ fn fit(job: &Job, data: &Data) -> Result<Fitted> {
         validation_examples: data.validation.len() as u64,
         best_epoch,
         best_recall,
+        objectives: objectives::counts(&training.objectives, &data.objectives),
         temperature: 1.0 / weights.inv_temperature,
         tables: data.spec.tables.iter().map(|(name, table)| (name.clone(), table.rows as u64)).collect(),
         examples_per_second: data.training.len() as f64 * epochs.len() as f64 / stepping,

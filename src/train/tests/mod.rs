@@ -2,6 +2,7 @@
 
 mod gradient;
 mod losses;
+mod objectives;
 mod planted;
 
 use self::planted::{ITEMS, Planted, done, users};
@@ -138,6 +139,8 @@ async fn mistakes_are_named_with_table_column_and_feature() {
         ),
         ("ids", vec!["features.user.country={kind: id, table: item_id}"]),
         ("device", vec!["training.device=cuda:0"]),
+        ("objective", vec!["training.objectives={clickd: 1}"]),
+        ("objective-type", vec!["training.objectives={clicked: 1, country: 2}"]),
     ];
     let mut texts = Vec::new();
     for (name, changes) in cases {
