@@ -68,6 +68,54 @@ impl Loss {
     }
 }
 
+/// Hard negatives of an epoch: items that the towers of the epoch before put at middling ranks for a user, by exact inner
+/// product over the catalogue and without what he liked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelfMined {
+    /// Epoch after which the first search is made: its negatives are those of the next one. Towers that know little find
+    /// little.
+    pub from_epoch: u32,
+    /// First rank that is taken. The first ones hold the items that the user would like and was never shown.
+    pub rank_from: usize,
+    /// Last rank that is taken.
+    pub rank_to: usize,
+    /// Mined negatives of one positive in a step, beside those of `hard_per_positive`; 0 mines none.
+    pub per_positive: usize,
+    /// Share of the users that are searched for, other ones in each epoch. A search over users times items that would cost
+    /// more than the epoch's steps is refused.
+    pub share: f64,
+}
+
+impl Default for SelfMined {
+    fn default() -> Self {
+        // the ranks that Facebook's EBR (arXiv 2006.11632) found best
+        SelfMined { from_epoch: 1, rank_from: 101, rank_to: 500, per_positive: 0, share: 1.0 }
+    }
+}
+
+impl SelfMined {
+    fn validate(&self, epochs: u32) -> Result<()> {
+        if self.per_positive == 0 {
+            return require(
+                *self == SelfMined::default(),
+                "training.self_mined.per_positive",
+                "0 beside other keys",
+                "at least 1, or none of them",
+            );
+        }
+        let key = |name: &str| format!("training.self_mined.{name}");
+        let from = self.from_epoch;
+        let expected = format!("at least 1 and below training.epochs, {epochs}");
+        require((1..epochs).contains(&from), &key("from_epoch"), &from.to_string(), &expected)?;
+        let (first, last) = (self.rank_from, self.rank_to);
+        let found = format!("ranks {first}..{last}");
+        require(first >= 1 && first <= last, "training.self_mined", &found, "1 <= rank_from <= rank_to")?;
+        let share = self.share;
+        require(share > 0.0 && share <= 1.0, &key("share"), &share.to_string(), "a share above 0 and at most 1")
+    }
+}
+
 impl Config {
     /// A setting that the loss does not use is refused: it would look as if it did something.
     pub(super) fn validate_loss(&self) -> Result<()> {
@@ -121,6 +169,7 @@ impl Config {
         let weight = training.online_hard_weight;
         let counts = weight >= 1.0 && weight.is_finite();
         require(counts, "training.online_hard_weight", &weight.to_string(), "a number of at least 1")?;
+        training.self_mined.validate(training.epochs)?;
         let from = training.hard_from_epoch;
         require(from > 0, "training.hard_from_epoch", "0", "at least 1, the first epoch")?;
         require(
@@ -140,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_means_nothing_to_the_loss_is_refused() {
-        let cases: [&[&str]; 16] = [
+        let cases: [&[&str]; 20] = [
             &["training.loss.kind=hinge"],
             &["training.loss.margin=0.1"],
             &["training.loss={kind: bpr, negative_weight: 2}"],
@@ -157,6 +206,10 @@ mod tests {
             &["training.online_hard_weight=0.5"],
             &["training.hard_from_epoch=0"],
             &["training.objectives={clicked: 1, purchased: 0}"],
+            &["training.self_mined={per_positive: 1, from_epoch: 10}"],
+            &["training.self_mined={per_positive: 1, rank_from: 0}"],
+            &["training.self_mined={rank_to: 400}"],
+            &["training.self_mined={per_positive: 1, share: 0}"],
         ];
         let error = |set: &&[&str]| {
             let overrides = Overrides(set.iter().map(|set| set.to_string()).collect());

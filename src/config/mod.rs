@@ -21,7 +21,7 @@ pub use evaluation::{Evaluation, Gates};
 pub use features::{Feature, FeatureKind, Features, NumericTransform, Pooling};
 pub use index::{Embedding, Index};
 pub use load::Overrides;
-pub use loss::{Loss, LossKind};
+pub use loss::{Loss, LossKind, SelfMined};
 pub use model::{Activation, Combine, Model, Tower};
 pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, ordered};
+use super::{Loss, SelfMined, ordered};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -41,6 +41,7 @@ pub struct Training {
     pub online_hard: usize,
     /// How many random negatives each online hardest one counts for, in the softmax's sum or another loss's mean; at least 1.
     pub online_hard_weight: f64,
+    pub self_mined: SelfMined,
     /// Correction of the softmax's logits for how often an item turns up as a negative (logQ). No other loss has it.
     pub logq: LogQ,
     pub learning_rate: LearningRate,
@@ -77,6 +78,7 @@ impl Default for Training {
             hard_from_epoch: 1,
             online_hard: 0,
             online_hard_weight: 10.0,
+            self_mined: SelfMined::default(),
             logq: LogQ::default(),
             learning_rate: LearningRate::default(),
             weight_decay: 0.0001,

@@ -1,6 +1,7 @@
 //! Batches: rows in a random order, their negatives, what is masked. Made on a thread of their own while a step runs.
 
 use super::data::Data;
+use super::mining::Mined;
 use super::random;
 use crate::config::{TargetInHistory, Training};
 use crate::features::{EncodedColumn, Encoding, FeatureBatch};
@@ -29,6 +30,8 @@ pub struct Batch {
 pub struct Batches<'a> {
     data: &'a Data,
     training: &'a Training,
+    /// What the last epoch's towers found hard.
+    mined: Option<&'a Mined>,
     /// The order of the epoch.
     order: Vec<u32>,
     epoch: u32,
@@ -45,12 +48,18 @@ impl<'a> Batches<'a> {
         Batches {
             data,
             training,
+            mined: None,
             order: Vec::new(),
             epoch: 0,
             first_column,
             next_column: Vec::new(),
             targets: targets(data),
         }
+    }
+
+    /// The same with more hard negatives.
+    pub fn with_mined(self, mined: &'a Mined) -> Self {
+        Batches { mined: Some(mined), ..self }
     }
 
     /// Steps of one epoch.
@@ -149,7 +158,12 @@ impl<'a> Batches<'a> {
                 &mut own,
                 random::bits(self.training.seed, &[3, self.epoch.into(), step as u64, (*row).into()]),
             );
-            for item in own.into_iter().take(self.training.hard_per_positive) {
+            own.truncate(self.training.hard_per_positive);
+            if let Some(mined) = self.mined {
+                let others: Vec<u32> = mined.of(*row as usize).filter(|item| !own.contains(item)).collect();
+                own.extend(others);
+            }
+            for item in own {
                 columns.push(items.len() as u32);
                 items.push(item);
             }
@@ -177,6 +191,16 @@ impl<'a> Batches<'a> {
         };
         self.data.users.select(rows, Some(&keep))
     }
+}
+
+/// Features of the users of some positives, whole but for a target that training drops.
+pub fn select_users(data: &Data, training: &Training, targets: &[Option<&[u32]>], rows: &[u32]) -> FeatureBatch {
+    let keep = |feature: usize, position: usize, id: u32, _: usize| {
+        let item = data.item_of[rows[position] as usize] as usize;
+        training.target_in_history == TargetInHistory::Keep
+            || targets[feature].is_none_or(|targets| targets[item] != id)
+    };
+    data.users.select(rows, Some(&keep))
 }
 
 /// By user feature: for lists over a table that holds the items themselves, the row of each item of the catalogue.

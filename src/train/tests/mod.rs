@@ -2,6 +2,7 @@
 
 mod gradient;
 mod losses;
+mod mining;
 mod objectives;
 mod planted;
 
