@@ -5,6 +5,7 @@
 //! of the problem (never by the number of threads) and partial sums are added in a fixed order.
 //! Another CPU model may round differently, since `gemm` picks its tiles by the caches it finds.
 
+mod hardest;
 pub mod math;
 pub mod pooling;
 pub mod random;

@@ -21,13 +21,15 @@
 
 use rayon::prelude::*;
 
+pub use crate::hardest::MOST_HARDEST;
 use crate::math::add_scaled;
 
 mod block;
+mod pairwise;
 use block::{BlockScratch, RowTask, TaskTotals};
 
 /// Rows whose logits are worked on together: a multiple of 24, the height of a tile of gemm on AVX2.
-const BLOCK: usize = 48;
+pub(crate) const BLOCK: usize = 48;
 /// Columns per tile: `BLOCK * TILE * 4` bytes must fit the L2 cache with room to spare.
 const TILE: usize = 512;
 /// Most pieces a batch is cut into, each with its own partial sum of `d_items`.
@@ -59,21 +61,47 @@ impl Csr<'_> {
     }
 }
 
+/// What a row loses, with `s` for inner products, `mean` over its negatives, each as often as its weight says, and `t` for
+/// `inv_temperature`. A row without negatives has the mean 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Loss {
+    /// The sampled softmax.
+    #[default]
+    Softmax,
+    /// `(1 - s_i) + negative_weight * mean max(0, s_k - margin)`: Mao et al., "SimpleX: a simple and strong baseline for
+    /// collaborative filtering" (CIKM 2021).
+    CosineContrastive { margin: f32, negative_weight: f32 },
+    /// `mean -ln sigmoid(t (s_i - s_k))`: Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback" (UAI 2009).
+    Bpr,
+    /// `mean max(0, s_k - s_i + margin)`.
+    Triplet { margin: f32 },
+    /// `-ln sigmoid(t s_i) + negative_weight * mean -ln(1 - sigmoid(t s_k))`.
+    BinaryCrossEntropy { negative_weight: f32 },
+}
+
 /// One batch: B users, C items of which the first B are the users' positives and the first S shared.
 #[derive(Clone, Copy, Debug)]
 pub struct SoftmaxInputs<'a> {
+    pub loss: Loss,
     pub dim: usize,
     /// [B, dim] row-major, normalised by the caller.
     pub users: &'a [f32],
     /// [C, dim] row-major: B positives, S - B shared random negatives, C - S hard negatives.
     pub items: &'a [f32],
     /// ln of each shared column's sampling probability, `[S]`; its length says what S is. Zeros for no
-    /// correction.
+    /// correction. Only the softmax corrects.
     pub log_q: &'a [f32],
     /// Columns in S..C that each row owns.
     pub hard: Csr<'a>,
-    /// Added to the logit of a hard negative: ln of its weight beside a random one.
-    pub hard_log_weight: f32,
+    /// How many random negatives a hard one counts for. Above 0.
+    pub hard_weight: f64,
+    /// Whether the other rows' positives are negatives of a row; otherwise only columns from B on are.
+    pub in_batch: bool,
+    /// How many of a row's shared negatives, those of the highest scores, count as its hardest: at most
+    /// [`MOST_HARDEST`]. The choice itself has no gradient.
+    pub hardest: usize,
+    /// How many negatives each of them counts for. Above 0.
+    pub hardest_weight: f64,
     /// Shared columns that must not count as negatives of a row; its own positive is never masked.
     pub masked: Csr<'a>,
     /// Above 0.
@@ -95,8 +123,15 @@ pub struct SoftmaxOutputs {
     pub d_items: Vec<f32>,
     /// d loss / d inv_temperature.
     pub d_inv_temperature: f64,
-    /// Weighted mean of the probability given to the positive.
+    /// Weighted mean of the probability that a softmax gives to the positive; 0 with another loss.
     pub positive_probability: f64,
+}
+
+impl SoftmaxInputs<'_> {
+    /// The first shared column that may be a negative.
+    fn first_negative(&self) -> usize {
+        if self.in_batch { 0 } else { self.users.len() / self.dim }
+    }
 }
 
 /// Owns the scratch memory of [`SoftmaxKernel::run`]; keep one for the whole training.
@@ -275,6 +310,8 @@ impl Sizes {
             "want 0 < B <= S <= C, not B {batch}, S {shared}, C {items}"
         );
         assert!(inputs.inv_temperature > 0.0, "inv_temperature is {}", inputs.inv_temperature);
+        let weighs = |weight: f64| weight > 0.0 && weight.is_finite();
+        assert!(weighs(inputs.hard_weight) && weighs(inputs.hardest_weight) && inputs.hardest <= MOST_HARDEST);
         assert!(inputs.weights.is_none_or(|w| w.len() == batch), "weights must be [{batch}]");
         inputs.hard.check("hard", batch);
         inputs.masked.check("masked", batch);

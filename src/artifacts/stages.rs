@@ -107,6 +107,9 @@ pub struct TrainFacts {
     /// Recall@`training.validation.k` of the best epoch, absent without a validation part.
     pub best_recall: Option<f64>,
     pub epochs: Vec<EpochFacts>,
+    /// Positives for which each of `training.objectives` holds.
+    #[serde(default)]
+    pub objectives: BTreeMap<String, u64>,
     pub temperature: f64,
     /// Rows of each embedding table.
     pub tables: BTreeMap<String, u64>,

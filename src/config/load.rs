@@ -58,6 +58,7 @@ impl Config {
             self.validate_feature(&format!("features.{side}.{name}"), name, feature)?;
         }
         self.validate_numbers()?;
+        self.validate_loss()?;
         for (side, tower) in [("user", &self.model.user_tower), ("item", &self.model.item_tower)] {
             if tower.combine == Combine::Sum {
                 for (_, name, feature) in self.all_features().filter(|(s, ..)| *s == side) {
@@ -223,7 +224,7 @@ impl Config {
     }
 }
 
-fn require(holds: bool, key: &str, found: &str, expected: &str) -> Result<()> {
+pub(super) fn require(holds: bool, key: &str, found: &str, expected: &str) -> Result<()> {
     if holds {
         return Ok(());
     }

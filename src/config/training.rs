@@ -1,7 +1,10 @@
 //! How the towers learn.
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::{Loss, SelfMined, ordered};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -12,15 +15,34 @@ pub struct Training {
     pub seed: u64,
     /// Most passes over the positives.
     pub epochs: u32,
+    pub loss: Loss,
+    /// Columns of `positives` (BOOLEAN, or a number that holds above 0) with weights, like `{clicked: 1, purchased: 5}`. A
+    /// positive weighs the sum of what holds for it, times its `weight` where the table has one; a positive that weighs 0
+    /// is left out. Empty: all positives, by `weight` alone.
+    #[serde(with = "ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, f64>")]
+    pub objectives: IndexMap<String, f64>,
     /// Positives in one step. Each is also a negative for the others.
     pub batch_size: usize,
+    /// Whether the other positives of a step are negatives: they cost nothing more and come by popularity. Without them
+    /// only random and hard negatives are.
+    pub in_batch_negatives: bool,
     /// Random negatives in one step, drawn from those of its positives and shared by all of them.
     pub random_negatives: usize,
     /// Most hard negatives of one positive in a step. Only their owner sees them.
     pub hard_per_positive: usize,
-    /// Weight of one hard negative against a random one, in the softmax's sum.
+    /// How many random negatives one hard negative counts for, in the softmax's sum or another loss's mean.
     pub hard_weight: f64,
-    /// Correction of the logits for how often an item turns up as a negative (logQ).
+    /// First epoch with hard negatives of any kind; before it the easy ones give the towers their coarse order.
+    pub hard_from_epoch: u32,
+    /// Online hardest negatives: of the random negatives and the other positives of a step, this many with the highest inner
+    /// product count for more in each row; at most 2. They cost almost nothing; the nearer they are to a positive that was
+    /// never shown, the more wrong labels they hold.
+    pub online_hard: usize,
+    /// How many random negatives each online hardest one counts for, in the softmax's sum or another loss's mean; at least 1.
+    pub online_hard_weight: f64,
+    pub self_mined: SelfMined,
+    /// Correction of the softmax's logits for how often an item turns up as a negative (logQ). No other loss has it.
     pub logq: LogQ,
     pub learning_rate: LearningRate,
     /// Decoupled weight decay of the dense layers (AdamW).
@@ -46,10 +68,17 @@ impl Default for Training {
             device: "cpu".into(),
             seed: 17,
             epochs: 10,
+            loss: Loss::default(),
+            objectives: IndexMap::new(),
             batch_size: 1024,
+            in_batch_negatives: true,
             random_negatives: 512,
             hard_per_positive: 2,
             hard_weight: 1.0,
+            hard_from_epoch: 1,
+            online_hard: 0,
+            online_hard_weight: 10.0,
+            self_mined: SelfMined::default(),
             logq: LogQ::default(),
             learning_rate: LearningRate::default(),
             weight_decay: 0.0001,

@@ -1,6 +1,7 @@
 //! Batches: rows in a random order, their negatives, what is masked. Made on a thread of their own while a step runs.
 
 use super::data::Data;
+use super::mining::Mined;
 use super::random;
 use crate::config::{TargetInHistory, Training};
 use crate::features::{EncodedColumn, Encoding, FeatureBatch};
@@ -17,8 +18,10 @@ pub struct Batch {
     pub log_q: Vec<f32>,
     /// Offsets [B + 1] and columns that must not count as negatives of a row.
     pub masked: (Vec<u32>, Vec<u32>),
-    /// Offsets [B + 1] and columns of a row's own hard negatives.
+    /// Offsets [B + 1] and columns of a row's own hard negatives; both empty in an epoch without.
     pub hard: (Vec<u32>, Vec<u32>),
+    /// How many of a row's shared negatives count as its hardest.
+    pub hardest: usize,
     /// Sample weights `[B]`.
     pub weights: Option<Vec<f32>>,
 }
@@ -27,6 +30,8 @@ pub struct Batch {
 pub struct Batches<'a> {
     data: &'a Data,
     training: &'a Training,
+    /// What the last epoch's towers found hard.
+    mined: Option<&'a Mined>,
     /// The order of the epoch.
     order: Vec<u32>,
     epoch: u32,
@@ -43,12 +48,18 @@ impl<'a> Batches<'a> {
         Batches {
             data,
             training,
+            mined: None,
             order: Vec::new(),
             epoch: 0,
             first_column,
             next_column: Vec::new(),
             targets: targets(data),
         }
+    }
+
+    /// The same with more hard negatives.
+    pub fn with_mined(self, mined: &'a Mined) -> Self {
+        Batches { mined: Some(mined), ..self }
     }
 
     /// Steps of one epoch.
@@ -70,16 +81,20 @@ impl<'a> Batches<'a> {
         let log_batch = (rows.len() as f64).ln();
         let correction = |strength: f64, log_q: f64| (strength * log_q) as f32;
         let logq = &self.training.logq;
-        let mut log_q: Vec<f32> = items
-            .iter()
-            .map(|item| correction(logq.in_batch, log_batch + f64::from(data.log_share[*item as usize])))
-            .collect();
+        let in_batch = |item: &u32| match self.training.in_batch_negatives {
+            true => correction(logq.in_batch, log_batch + f64::from(data.log_share[*item as usize])),
+            // then a positive is there with certainty, and nowhere else
+            false => 0.0,
+        };
+        let mut log_q: Vec<f32> = items.iter().map(in_batch).collect();
         self.add_random(step, &rows, &mut items, &mut log_q);
         let masked = self.masked(&rows, &items);
-        let hard = self.add_hard(step, &rows, &mut items);
+        let no_hard = self.epoch < self.training.hard_from_epoch;
+        let hard = if no_hard { Default::default() } else { self.add_hard(step, &rows, &mut items) };
+        let hardest = if no_hard { 0 } else { self.training.online_hard };
         let weights = (!data.weights.is_empty()).then(|| rows.iter().map(|row| data.weights[*row as usize]).collect());
         let users = self.users(&rows);
-        Batch { users, items: data.catalogue.select(&items, None), rows, log_q, masked, hard, weights }
+        Batch { users, items: data.catalogue.select(&items, None), rows, log_q, masked, hard, hardest, weights }
     }
 
     /// Draws random negatives from those of the batch's positives, with replacement.
@@ -143,7 +158,12 @@ impl<'a> Batches<'a> {
                 &mut own,
                 random::bits(self.training.seed, &[3, self.epoch.into(), step as u64, (*row).into()]),
             );
-            for item in own.into_iter().take(self.training.hard_per_positive) {
+            own.truncate(self.training.hard_per_positive);
+            if let Some(mined) = self.mined {
+                let others: Vec<u32> = mined.of(*row as usize).filter(|item| !own.contains(item)).collect();
+                own.extend(others);
+            }
+            for item in own {
                 columns.push(items.len() as u32);
                 items.push(item);
             }
@@ -171,6 +191,16 @@ impl<'a> Batches<'a> {
         };
         self.data.users.select(rows, Some(&keep))
     }
+}
+
+/// Features of the users of some positives, whole but for a target that training drops.
+pub fn select_users(data: &Data, training: &Training, targets: &[Option<&[u32]>], rows: &[u32]) -> FeatureBatch {
+    let keep = |feature: usize, position: usize, id: u32, _: usize| {
+        let item = data.item_of[rows[position] as usize] as usize;
+        training.target_in_history == TargetInHistory::Keep
+            || targets[feature].is_none_or(|targets| targets[item] != id)
+    };
+    data.users.select(rows, Some(&keep))
 }
 
 /// By user feature: for lists over a table that holds the items themselves, the row of each item of the catalogue.

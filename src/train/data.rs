@@ -8,6 +8,7 @@ use futures::StreamExt;
 use tracing::{info, warn};
 
 use super::ids::IdMap;
+use super::objectives;
 use super::random;
 use super::tables::{check_columns, read};
 use crate::artifacts::SampleSet;
@@ -66,8 +67,10 @@ pub struct Data {
     /// Number of each positive's user, and place of its item in the catalogue.
     pub user_of: Vec<u32>,
     pub item_of: Vec<u32>,
-    /// Sample weights; empty where the table has none.
+    /// Sample weights; empty where the table has none and there are no objectives.
     pub weights: Vec<f32>,
+    /// Which objectives hold for each positive, a bit each; empty where there are none.
+    pub objectives: Vec<u32>,
     pub random: Lists,
     pub hard: Lists,
     /// Rows of the positives to learn from, and those held out.
@@ -126,7 +129,7 @@ impl Data {
             hard_negatives = hard.items.len(),
             "read the samples"
         );
-        let Positives { users, sample_ids, user_of, item_of, weights, .. } = positives;
+        let Positives { users, sample_ids, user_of, item_of, weights, objectives, .. } = positives;
         Ok(Data {
             spec,
             vocabularies,
@@ -136,6 +139,7 @@ impl Data {
             user_of,
             item_of,
             weights,
+            objectives,
             random,
             hard,
             training,
@@ -155,6 +159,7 @@ struct Positives {
     user_of: Vec<u32>,
     item_of: Vec<u32>,
     weights: Vec<f32>,
+    objectives: Vec<u32>,
     user_count: usize,
     /// Row by sample_id.
     rows: HashMap<i64, u32>,
@@ -171,29 +176,55 @@ impl Positives {
         let encoder = Encoder::new(spec, Side::User, vocabularies);
         let mut users = IdMap::default();
         let mut all = Positives::default();
-        let mut outside = 0;
+        let objectives = &job.config.training.objectives;
+        let (mut outside, mut weightless) = (0, 0);
         let mut stream = read(job, samples, "positives");
         while let Some(batch) = stream.next().await {
             job.stop.check()?;
             let batch = batch?;
             let known = items.find(&batch, "positives", "item_id")?;
-            let keep: BooleanArray = known.iter().map(|item| Some(item.is_some())).collect();
-            outside += batch.num_rows() - keep.true_count();
+            let held = objectives::held(&batch, objectives)?;
+            let given = numbers(&batch, "positives", "weight")?;
+            let weight = |row: usize| {
+                let given = given.as_ref().filter(|given| given.is_valid(row)).map_or(1.0, |given| given.value(row));
+                if objectives.is_empty() { given } else { held[row].1 * given }
+            };
+            let keep = |row: usize| known[row].is_some() && (objectives.is_empty() || weight(row) != 0.0);
+            let keep: BooleanArray = (0..batch.num_rows()).map(|row| Some(keep(row))).collect();
+            let unknown = known.iter().filter(|item| item.is_none()).count();
+            outside += unknown;
+            weightless += batch.num_rows() - keep.true_count() - unknown;
+            let kept = |row: &usize| keep.value(*row);
+            if given.is_some() || !objectives.is_empty() {
+                all.weights.extend((0..batch.num_rows()).filter(kept).map(|row| weight(row) as f32));
+            }
+            if !objectives.is_empty() {
+                all.objectives.extend((0..batch.num_rows()).filter(kept).map(|row| held[row].0));
+            }
+            all.item_of.extend((0..batch.num_rows()).filter(kept).filter_map(|row| known[row]));
             let batch = filter_record_batch(&batch, &keep)
                 .map_err(|error| Error::internal("cannot filter positives").caused_by(error))?;
-            all.item_of.extend(known.into_iter().flatten());
             all.user_of.extend(users.number(&batch, "positives", "user_id")?);
             all.sample_ids.extend(integers(&batch, "positives", "sample_id")?.values());
             if job.config.training.validation.split == ValidationSplit::Latest {
                 all.times.extend(integers(&batch, "positives", "event_time")?.values());
             }
-            if let Some(weights) = numbers(&batch, "positives", "weight")? {
-                all.weights.extend(weights.iter().map(|weight| weight.unwrap_or(1.0) as f32));
-            }
             encoder.encode("positives", &batch, &mut all.users)?;
         }
         if outside > 0 {
             warn!(rows = outside, "positives whose item is not in item_features are left out");
+        }
+        if weightless > 0 {
+            info!(rows = weightless, "positives for which no objective holds are left out");
+        }
+        if !objectives.is_empty() {
+            info!(rows = ?objectives::counts(objectives, &all.objectives), "positives of each objective");
+        }
+        if all.sample_ids.is_empty() && weightless > 0 {
+            return Err(Error::config(format!(
+                "training.objectives: none of {} holds for any of the {weightless} positives; look at the columns in the SQL",
+                objectives.keys().cloned().collect::<Vec<_>>().join(", ")
+            )));
         }
         if all.sample_ids.is_empty() {
             return Err(Error::config(
@@ -274,7 +305,11 @@ async fn negatives(
         }
     }
     if lost > 0 {
-        warn!(table, rows = lost, "negatives without a positive, or whose item is not in item_features, are left out");
+        warn!(
+            table,
+            rows = lost,
+            "negatives without a positive to learn from, or whose item is not in item_features, are left out"
+        );
     }
     Ok(Lists::new(rows.len(), &entries, &probabilities))
 }

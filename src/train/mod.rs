@@ -3,6 +3,8 @@
 mod batches;
 mod data;
 mod ids;
+mod mining;
+mod objectives;
 mod optimizer;
 mod random;
 mod step;
@@ -18,6 +20,7 @@ use tracing::{debug, info};
 
 use self::batches::{Batch, Batches};
 use self::data::Data;
+use self::mining::Mined;
 use self::optimizer::Optimizers;
 use self::step::Trainer;
 use self::validation::Validation;
@@ -53,6 +56,7 @@ fn fit(job: &Job, data: &Data) -> Result<Fitted> {
     let device = device(&training.device)?;
     let validation = Validation::new(data, training);
     let mut trainer = Trainer::new(&job.config, &data.spec, device.clone());
+    Mined::check(data, training)?;
     let steps = Batches::steps(data, training);
     let bar = job.progress.bar("train", training.epochs as u64 * data.training.len() as u64);
     let mut epochs: Vec<EpochFacts> = Vec::new();
@@ -61,7 +65,8 @@ fn fit(job: &Job, data: &Data) -> Result<Fitted> {
     for epoch in 1..=training.epochs {
         let started = Instant::now();
         let mut loss = 0.0;
-        for_each_batch(data, training, epoch, steps, |step, batch| {
+        let mined = Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop)?;
+        for_each_batch(data, training, &mined, epoch, steps, |step, batch| {
             job.stop.check()?;
             let batch_loss = trainer.step(&batch)?;
             check_loss(batch_loss, trainer.row_losses(), data, &batch, epoch, step)?;
@@ -110,6 +115,7 @@ fn fit(job: &Job, data: &Data) -> Result<Fitted> {
         validation_examples: data.validation.len() as u64,
         best_epoch,
         best_recall,
+        objectives: objectives::counts(&training.objectives, &data.objectives),
         temperature: 1.0 / weights.inv_temperature,
         tables: data.spec.tables.iter().map(|(name, table)| (name.clone(), table.rows as u64)).collect(),
         examples_per_second: data.training.len() as f64 * epochs.len() as f64 / stepping,
@@ -122,6 +128,7 @@ fn fit(job: &Job, data: &Data) -> Result<Fitted> {
 fn for_each_batch(
     data: &Data,
     training: &crate::config::Training,
+    mined: &Mined,
     epoch: u32,
     steps: usize,
     mut step: impl FnMut(usize, Batch) -> Result<()>,
@@ -129,7 +136,7 @@ fn for_each_batch(
     let (sender, receiver) = sync_channel(BATCHES_AHEAD);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut batches = Batches::new(data, training);
+            let mut batches = Batches::new(data, training).with_mined(mined);
             batches.start_epoch(epoch);
             for at in 0..steps {
                 // the receiver goes away when a step fails: then nobody waits for more

@@ -6,12 +6,12 @@ use burn::tensor::{Device, Tensor};
 
 use super::batches::Batch;
 use super::optimizer::{Optimizers, Rates, clip_scale, tensor};
-use crate::config::{Config, Training};
+use crate::config::{Config, LossKind, Training};
 use crate::error::{Error, Result};
 use crate::features::{FeatureSpec, Side};
 use crate::kernels::math::{normalize_rows, normalize_rows_backward};
 use crate::kernels::pooling::Scatter;
-use crate::kernels::softmax::{Csr, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
+use crate::kernels::softmax::{Csr, Loss, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
 use crate::model::{Dense, Dropout, Input, NORM_EPSILON, Weights, read, table_gradients};
 
 /// Bounds of 1 / temperature while it is learned.
@@ -190,15 +190,30 @@ fn softmax_inputs<'b>(
     item: &'b Pass,
 ) -> SoftmaxInputs<'b> {
     SoftmaxInputs {
+        loss: loss(&training.loss),
         dim,
         users: &user.vectors,
         items: &item.vectors,
         log_q: &batch.log_q,
         hard: Csr { offsets: &batch.hard.0, cols: &batch.hard.1 },
-        hard_log_weight: training.hard_weight.ln() as f32,
+        hard_weight: training.hard_weight,
+        in_batch: training.in_batch_negatives,
+        hardest: batch.hardest,
+        hardest_weight: training.online_hard_weight,
         masked: Csr { offsets: &batch.masked.0, cols: &batch.masked.1 },
         inv_temperature: weights.inv_temperature as f32,
         weights: batch.weights.as_deref(),
+    }
+}
+
+fn loss(loss: &crate::config::Loss) -> Loss {
+    let (margin, negative_weight) = (loss.margin() as f32, loss.negative_weight() as f32);
+    match loss.kind {
+        LossKind::Softmax => Loss::Softmax,
+        LossKind::CosineContrastive => Loss::CosineContrastive { margin, negative_weight },
+        LossKind::Bpr => Loss::Bpr,
+        LossKind::Triplet => Loss::Triplet { margin },
+        LossKind::BinaryCrossEntropy => Loss::BinaryCrossEntropy { negative_weight },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use arrow::array::RecordBatch;
 
+use super::objectives;
 use crate::artifacts::{SampleSet, TableFacts};
 use crate::config::Config;
 use crate::error::{Error, Result, did_you_mean};
@@ -32,6 +33,9 @@ fn columns(config: &Config, samples: &SampleSet, table: &str) -> Vec<String> {
     let has = |name: &str| samples.record.facts.tables.get(table).is_some_and(|facts| has_column(facts, name));
     let mut columns: Vec<String> = wanted.iter().map(|name| name.to_string()).collect();
     columns.extend(optional.iter().filter(|name| has(name)).map(|name| name.to_string()));
+    if table == "positives" {
+        columns.extend(config.training.objectives.keys().cloned());
+    }
     columns.extend(
         config.all_features().filter(|(s, ..)| *s == side).map(|(_, name, feature)| feature.column(name).to_string()),
     );
@@ -45,6 +49,7 @@ fn has_column(facts: &TableFacts, name: &str) -> bool {
 /// Names the feature whose column a table lacks, before anything is read.
 pub fn check_columns(config: &Config, samples: &SampleSet) -> Result<()> {
     let facts = &samples.record.facts;
+    objectives::check_columns(&config.training.objectives, samples)?;
     for (side, name, feature) in config.all_features() {
         let tables: &[&str] = if side == "user" { &["positives", "user_features"] } else { &["item_features"] };
         for table in tables {

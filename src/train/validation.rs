@@ -3,10 +3,10 @@
 use burn::tensor::Device;
 use rayon::prelude::*;
 
-use super::batches::targets;
+use super::batches::{select_users, targets};
 use super::data::{Data, Lists};
 use super::random;
-use crate::config::{TargetInHistory, Training};
+use crate::config::Training;
 use crate::error::Result;
 use crate::features::Side;
 use crate::kernels::math::{Layout, Output, dot, multiply};
@@ -56,14 +56,9 @@ impl Validation {
         let all: Vec<u32> = (0..data.catalogue.rows as u32).collect();
         let items = weights.vectors_of(&data.spec, Side::Item, &data.catalogue, &all, device)?;
         let targets = targets(data);
-        let keep = |feature: usize, row: u32, id: u32| {
-            training.target_in_history == TargetInHistory::Keep
-                || targets[feature].is_none_or(|targets| targets[data.item_of[row as usize] as usize] != id)
-        };
         let mut users = Vec::new();
         for rows in self.rows.chunks(4096) {
-            let keep = |feature: usize, position: usize, id: u32, _: usize| keep(feature, rows[position], id);
-            let batch = data.users.select(rows, Some(&keep));
+            let batch = select_users(data, training, &targets, rows);
             users.extend(weights.vectors(&data.spec, Side::User, &batch, device)?);
         }
         let dim = data.spec.dim;

@@ -2,21 +2,23 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, SoftmaxInputs, TILE, item, user};
+use super::{BLOCK, Loss, SoftmaxInputs, TILE, item, user};
+use crate::hardest::Hardest;
 use crate::math::{Layout, Output, add_scaled, dot, dot_f64, exp2_at_most_zero, multiply};
 
 /// One value for each row of a block.
-type Lanes = [f32; BLOCK];
+pub(super) type Lanes = [f32; BLOCK];
 
 /// Memory for one block, reused from block to block and from batch to batch.
 #[derive(Debug, Default)]
 pub(super) struct BlockScratch {
-    /// [S, BLOCK]: dot products, then unnormalised probabilities.
-    logits: Vec<f32>,
+    /// [S, BLOCK]: dot products, then unnormalised probabilities; one tile of it, then slopes, where the loss is no softmax.
+    pub(super) logits: Vec<f32>,
     /// [BLOCK, dim]: users times the scale of their row's probabilities.
-    users: Vec<f32>,
+    pub(super) users: Vec<f32>,
     /// Masked (column, row in block), and the positives, by column.
-    removed: Vec<(u32, u32)>,
+    pub(super) removed: Vec<(u32, u32)>,
+    pub(super) hardest: Hardest,
     /// Logits of the block's hard negatives, then their probabilities.
     hard: Vec<f32>,
 }
@@ -59,13 +61,15 @@ impl TaskTotals {
 impl RowTask<'_> {
     pub fn run(mut self, scratch: &mut BlockScratch) -> TaskTotals {
         let (dim, shared) = (self.inputs.dim, self.bias.len());
-        scratch.logits.resize(shared * BLOCK, 0.0);
+        let softmax = self.inputs.loss == Loss::Softmax;
+        scratch.logits.resize(if softmax { shared } else { shared.min(TILE) } * BLOCK, 0.0);
         scratch.users.resize(BLOCK * dim, 0.0);
         self.d_items.resize(shared * dim, 0.0);
         let mut totals = TaskTotals::default();
         for start in self.rows.clone().step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(self.rows.end);
-            totals = totals.plus(self.run_block(rows, scratch));
+            let block = if softmax { self.run_block(rows, scratch) } else { self.run_pairwise_block(rows, scratch) };
+            totals = totals.plus(block);
         }
         totals
     }
@@ -135,7 +139,7 @@ impl RowTask<'_> {
     }
 
     /// What the block's rows must not count as negatives: masked columns, and their own positives.
-    fn list_removed(&self, rows: &Range<usize>, removed: &mut Vec<(u32, u32)>) {
+    pub(super) fn list_removed(&self, rows: &Range<usize>, removed: &mut Vec<(u32, u32)>) {
         removed.clear();
         for (lane, row) in rows.clone().enumerate() {
             removed.push((row as u32, lane as u32));
@@ -153,6 +157,9 @@ impl RowTask<'_> {
         let users = &self.inputs.users[rows.start * dim..rows.end * dim];
         let scale = self.inputs.inv_temperature * std::f32::consts::LOG2_E;
         let mut positives = [0.0; BLOCK];
+        let first_negative = self.inputs.first_negative();
+        let hardest = &mut scratch.hardest;
+        hardest.clear();
         let mut removed = scratch.removed.iter().peekable();
         let tiles = scratch.logits.chunks_mut(TILE * BLOCK).zip(self.bias.chunks(TILE));
         for (tile_index, (tile, bias)) in tiles.enumerate() {
@@ -173,7 +180,20 @@ impl RowTask<'_> {
                 }
                 *logit = f32::NEG_INFINITY;
             }
+            if first < first_negative {
+                tile[..(first_negative - first).min(bias.len()) * BLOCK].fill(f32::NEG_INFINITY);
+            }
+            if self.inputs.hardest > 0 {
+                hardest.offer(tile, first);
+            }
             raise_max(tile, bias, max);
+        }
+        for (lane, max) in max.iter_mut().enumerate().take(rows.len()) {
+            for (col, score) in hardest.of(lane, self.inputs.hardest) {
+                let logit = score + self.inputs.hardest_weight.log2() as f32;
+                scratch.logits[col * BLOCK + lane] = logit;
+                *max = max.max(logit + self.bias[col]);
+            }
         }
         for (max, positive) in max.iter_mut().zip(positives) {
             *max = if positive > *max { positive } else { *max };
@@ -189,7 +209,7 @@ impl RowTask<'_> {
             for entry in self.inputs.hard.bounds(row) {
                 let col = self.inputs.hard.cols[entry] as usize;
                 let product = dot(user(self.inputs, row), item(self.inputs, col));
-                let logit = product * scale + self.inputs.hard_log_weight * log2_e;
+                let logit = product * scale + self.inputs.hard_weight.ln() as f32 * log2_e;
                 *max = if logit > *max { logit } else { *max };
                 hard.push(logit);
             }

@@ -1,6 +1,9 @@
 //! Whole trainings on generated rows.
 
 mod gradient;
+mod losses;
+mod mining;
+mod objectives;
 mod planted;
 
 use self::planted::{ITEMS, Planted, done, users};
@@ -9,7 +12,7 @@ use super::data::Data;
 use crate::artifacts::keys;
 
 /// The part of the held-out rows whose item is among the ten most popular of training.
-fn popularity_recall(data: &Data) -> f64 {
+pub fn popularity_recall(data: &Data) -> f64 {
     let mut items: Vec<usize> = (0..data.log_share.len()).collect();
     items.sort_by(|a, b| data.log_share[*b].total_cmp(&data.log_share[*a]));
     let top = &items[..10];
@@ -137,6 +140,8 @@ async fn mistakes_are_named_with_table_column_and_feature() {
         ),
         ("ids", vec!["features.user.country={kind: id, table: item_id}"]),
         ("device", vec!["training.device=cuda:0"]),
+        ("objective", vec!["training.objectives={clickd: 1}"]),
+        ("objective-type", vec!["training.objectives={clicked: 1, country: 2}"]),
     ];
     let mut texts = Vec::new();
     for (name, changes) in cases {

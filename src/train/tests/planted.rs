@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 
 use crate::artifacts::{
@@ -151,6 +152,15 @@ fn features(rows: &[(i64, u64)]) -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
+/// What followed a positive, by row: two objectives that hold for some.
+pub fn clicked(row: u64) -> Option<bool> {
+    (row % 5 != 4).then_some(row.is_multiple_of(2))
+}
+
+pub fn bought(row: u64) -> i64 {
+    (row % 3) as i64 - 1
+}
+
 fn positives(rows: i64) -> RecordBatch {
     let of: Vec<(i64, u64)> = (0..rows).map(|row| (draw(&[1, row as u64 / 3], TASTES), row as u64)).collect();
     let user = of.iter().map(|(_, row)| format!("u{}", row / 3));
@@ -161,6 +171,8 @@ fn positives(rows: i64) -> RecordBatch {
         ("item_id", Arc::new(Int64Array::from_iter_values(item))),
         ("event_time", Arc::new(TimestampMicrosecondArray::from_iter_values(0..rows))),
         ("weight", Arc::new(Float64Array::from_iter_values(of.iter().map(|(_, row)| 1.0 + (row % 2) as f64)))),
+        ("clicked", Arc::new(BooleanArray::from_iter(of.iter().map(|(_, row)| clicked(*row))))),
+        ("bought", Arc::new(Int64Array::from_iter_values(of.iter().map(|(_, row)| bought(*row))))),
     ];
     columns.extend(features(&of));
     RecordBatch::try_from_iter(columns).unwrap()

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod pairwise;
+
 /// A batch that owns its data; every option is off until a test turns it on.
 #[derive(Clone)]
 struct Batch {
@@ -10,7 +12,10 @@ struct Batch {
     items: Vec<f32>,
     log_q: Vec<f32>,
     hard: (Vec<u32>, Vec<u32>),
-    hard_log_weight: f32,
+    hard_weight: f64,
+    loss: Loss,
+    in_batch: bool,
+    hardest: (usize, f64),
     masked: (Vec<u32>, Vec<u32>),
     inv_temperature: f32,
     weights: Option<Vec<f32>>,
@@ -49,7 +54,10 @@ impl Batch {
             items,
             log_q: vec![0.0; shared],
             hard: (Vec::new(), Vec::new()),
-            hard_log_weight: 0.0,
+            hard_weight: 1.0,
+            loss: Loss::Softmax,
+            in_batch: true,
+            hardest: (0, 1.0),
             masked: (Vec::new(), Vec::new()),
             inv_temperature: 1.0 / temperature,
             weights: None,
@@ -86,7 +94,7 @@ impl Batch {
             }
             self.hard.0.push(self.hard.1.len() as u32);
         }
-        self.hard_log_weight = 0.7;
+        self.hard_weight = 2.1;
         self
     }
 
@@ -106,6 +114,35 @@ impl Batch {
         self
     }
 
+    fn with_loss(mut self, loss: Loss) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    fn with_hardest(mut self, count: usize, weight: f64) -> Self {
+        self.hardest = (count, weight);
+        self
+    }
+
+    fn without_in_batch(mut self) -> Self {
+        self.in_batch = false;
+        self
+    }
+
+    /// Shared columns that are negatives of a row, and of those the ones that count as its hardest.
+    fn negatives(&self, row: usize, users: &[f64], items: &[f64]) -> (Vec<usize>, Vec<usize>) {
+        let inputs = self.inputs();
+        let masked = &inputs.masked.cols[inputs.masked.bounds(row)];
+        let from = if self.in_batch { 0 } else { self.rows() };
+        let all: Vec<usize> =
+            (from..self.log_q.len()).filter(|&col| col != row && !masked.contains(&(col as u32))).collect();
+        let mut hardest = all.clone();
+        let score = |col: usize| product(users, row, items, col, self.dim);
+        hardest.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
+        hardest.truncate(self.hardest.0);
+        (all, hardest)
+    }
+
     fn with_all_masked(mut self) -> Self {
         let shared = self.log_q.len() as u32;
         self.masked.0 = (0..=self.rows() as u32).map(|row| row * shared).collect();
@@ -115,12 +152,16 @@ impl Batch {
 
     fn inputs(&self) -> SoftmaxInputs<'_> {
         SoftmaxInputs {
+            loss: self.loss,
             dim: self.dim,
             users: &self.users,
             items: &self.items,
             log_q: &self.log_q,
             hard: Csr { offsets: &self.hard.0, cols: &self.hard.1 },
-            hard_log_weight: self.hard_log_weight,
+            hard_weight: self.hard_weight,
+            in_batch: self.in_batch,
+            hardest: self.hardest.0,
+            hardest_weight: self.hardest.1,
             masked: Csr { offsets: &self.masked.0, cols: &self.masked.1 },
             inv_temperature: self.inv_temperature,
             weights: self.weights.as_deref(),
@@ -135,6 +176,10 @@ impl Batch {
 
     fn agrees(&self, name: &str) {
         let (fast, slow) = (self.run(), Reference::of(self));
+        self.near(name, &fast, &slow);
+    }
+
+    fn near(&self, name: &str, fast: &SoftmaxOutputs, slow: &Reference) {
         let near = |what: &str, a: f64, b: f64, size: f64| {
             assert!((a - b).abs() <= 1e-5 * size, "{name}: {what} is {a:e}, want {b:e} (size {size:e})");
         };
@@ -151,6 +196,10 @@ impl Batch {
         near("d_inv_temperature", fast.d_inv_temperature, slow.d_inv_temperature, size);
         near("positive_probability", fast.positive_probability, slow.positive_probability, 1.0);
     }
+}
+
+fn product(users: &[f64], row: usize, items: &[f64], col: usize, dim: usize) -> f64 {
+    (0..dim).map(|k| users[row * dim + k] * items[col * dim + k]).sum()
 }
 
 /// `count` random unit vectors.
@@ -181,7 +230,7 @@ impl Reference {
     }
 
     fn at(batch: &Batch, users: &[f64], items: &[f64], inv_temperature: f64) -> Self {
-        let (dim, rows, shared) = (batch.dim, batch.rows(), batch.log_q.len());
+        let (dim, rows) = (batch.dim, batch.rows());
         let inputs = batch.inputs();
         let weight = |row: usize| batch.weights.as_ref().map_or(1.0, |w| f64::from(w[row]));
         let total: f64 = (0..rows).map(weight).sum();
@@ -195,18 +244,18 @@ impl Reference {
             positive_probability: 0.0,
         };
         for row in 0..rows {
-            let masked = &inputs.masked.cols[inputs.masked.bounds(row)];
-            let mut columns: Vec<(usize, f64)> = (0..shared)
-                .filter(|&col| col == row || !masked.contains(&(col as u32)))
-                .map(|col| (col, -f64::from(batch.log_q[col])))
-                .collect();
+            let (negatives, hardest) = batch.negatives(row, users, items);
+            let bias = |col: usize| -f64::from(batch.log_q[col]);
+            let extra = |col: usize| if hardest.contains(&col) { batch.hardest.1.ln() } else { 0.0 };
+            let mut columns = vec![(row, bias(row))];
+            columns.extend(negatives.iter().map(|&col| (col, bias(col) + extra(col))));
             let owned = &inputs.hard.cols[inputs.hard.bounds(row)];
-            columns.extend(owned.iter().map(|&c| (c as usize, f64::from(batch.hard_log_weight))));
-            let product = |col: usize| -> f64 { (0..dim).map(|k| users[row * dim + k] * items[col * dim + k]).sum() };
+            columns.extend(owned.iter().map(|&c| (c as usize, batch.hard_weight.ln())));
+            let product = |col: usize| product(users, row, items, col, dim);
             let logits: Vec<f64> = columns.iter().map(|&(col, bias)| inv_temperature * product(col) + bias).collect();
             let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = logits.iter().map(|z| (z - max).exp()).sum();
-            let own = columns.iter().position(|c| c.0 == row).expect("the positive is there");
+            let own = 0;
             let others: f64 = (0..logits.len()).filter(|&k| k != own).map(|k| (logits[k] - max).exp()).sum();
             // As the kernel does it: 1 - p loses digits that f64 has only just enough of.
             let loss = if logits[own] == max { others.ln_1p() } else { sum.ln() + max - logits[own] };
@@ -264,6 +313,11 @@ fn every_option_agrees_with_the_reference_alone_and_together() {
         plain().with_masks(9).agrees("masks");
         plain().with_all_masked().agrees("all masked");
         plain().with_all_masked().with_hard(40, 4).agrees("only hard");
+        plain().without_in_batch().with_log_q().with_masks(9).agrees("no in-batch negatives");
+        plain().with_hardest(1, 3.0).agrees("the hardest");
+        plain().with_all_masked().with_hardest(2, 3.0).agrees("none to be the hardest");
+        let together = plain().with_log_q().with_weights().with_hard(40, 4).with_masks(9).with_hardest(2, 30.0);
+        together.without_in_batch().agrees("all options");
         plain().with_log_q().with_weights().with_hard(40, 4).with_masks(9).agrees("together");
     }
 }
