@@ -7,11 +7,15 @@ use super::load::require;
 use super::{Config, LogQ, Model};
 use crate::error::Result;
 
-/// The loss of one positive, with `s` for inner products: `s+` its own, `s-` that of a negative. The mean is over the row's
-/// negatives, each as often as its weight says.
+/// The loss of one positive, with `s+` for its inner product and `s-` for that of a negative; `mean` is over its negatives, each
+/// as often as it counts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Loss {
+    /// `softmax`: cross entropy of the positive among all its negatives, with `logq` and temperature; the usual choice.
+    /// `cosine_contrastive`: `1 - s+ + negative_weight * mean max(0, s- - margin)` (SimpleX, CIKM 2021); wants many negatives.
+    /// `bpr`: `mean -ln sigmoid((s+ - s-) / temperature)`. `triplet`: `mean max(0, s- - s+ + margin)`. `binary_cross_entropy`:
+    /// `-ln sigmoid(s+ / temperature) + negative_weight * mean -ln(1 - sigmoid(s- / temperature))`.
     pub kind: LossKind,
     /// `cosine_contrastive`: negatives below it cost nothing (0.4 when not given); higher forgives more, and wants more
     /// negatives. `triplet`: by how much a positive must lead (0.2 when not given).
@@ -21,20 +25,15 @@ pub struct Loss {
     pub negative_weight: Option<f64>,
 }
 
-/// Which loss.
+/// Which loss; [`Loss::kind`] has the formulas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
-    /// Cross entropy of the positive among all its negatives, corrected by `logq`: the usual choice.
     #[default]
     Softmax,
-    /// `1 - s+ + negative_weight * mean max(0, s- - margin)` (SimpleX, CIKM 2021): wants many negatives.
     CosineContrastive,
-    /// `mean -ln sigmoid((s+ - s-) / temperature)` (UAI 2009).
     Bpr,
-    /// `mean max(0, s- - s+ + margin)`.
     Triplet,
-    /// `-ln sigmoid(s+ / temperature) + negative_weight * mean -ln(1 - sigmoid(s- / temperature))`.
     BinaryCrossEntropy,
 }
 

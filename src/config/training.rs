@@ -27,7 +27,8 @@ pub struct Training {
     /// Whether the other positives of a step are negatives: they cost nothing more and come by popularity. Without them
     /// only random and hard negatives are.
     pub in_batch_negatives: bool,
-    /// Random negatives in one step, drawn from those of its positives and shared by all of them.
+    /// Random negatives in one step, drawn from those of its positives and shared by all of them. Beside the in-batch ones, which
+    /// come by popularity, they show the towers the rest of the catalogue: `samples.random_negatives.power` says how evenly.
     pub random_negatives: usize,
     /// Most hard negatives of one positive in a step. Only their owner sees them.
     pub hard_per_positive: usize,

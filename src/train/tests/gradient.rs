@@ -84,6 +84,58 @@ fn loss(data: &Data, config: &Config, weights: &Weights, tables: &BTreeMap<Strin
     total / mass
 }
 
+/// The mean of `1 - s+ + negative_weight * mean max(0, s- - margin)`, with all kinds of negatives.
+fn cosine_contrastive(data: &Data, config: &Config, weights: &Weights, batch: &Batch) -> f64 {
+    let wide = |rows: &[f32]| rows.iter().map(|v| f64::from(*v)).collect();
+    let tables = weights.tables.iter().map(|(name, table)| (name.clone(), wide(&table.rows))).collect();
+    let dims = weights.tables.iter().map(|(name, table)| (name.clone(), table.dim)).collect();
+    let users = tower(&data.spec.user, &weights.user, &tables, &dims, &batch.users);
+    let items = tower(&data.spec.item, &weights.item, &tables, &dims, &batch.items);
+    let list = |csr: &(Vec<u32>, Vec<u32>), row: usize| csr.1[csr.0[row] as usize..csr.0[row + 1] as usize].to_vec();
+    let training = &config.training;
+    let (mut total, mut mass) = (0.0, 0.0);
+    for (row, user) in users.iter().enumerate() {
+        let score = |col: usize| user.iter().zip(&items[col]).map(|(a, b)| a * b).sum::<f64>();
+        let masked = list(&batch.masked, row);
+        let first = if training.in_batch_negatives { 0 } else { users.len() };
+        let shared = (first..batch.log_q.len()).filter(|col| *col != row && !masked.contains(&(*col as u32)));
+        let mut shared: Vec<f64> = shared.map(score).collect();
+        shared.sort_by(|a, b| b.total_cmp(a));
+        let count = |rank: usize| if rank < training.online_hard { training.online_hard_weight } else { 1.0 };
+        let mut negatives: Vec<(f64, f64)> =
+            shared.into_iter().enumerate().map(|(rank, score)| (score, count(rank))).collect();
+        negatives.extend(list(&batch.hard, row).iter().map(|col| (score(*col as usize), training.hard_weight)));
+        let counted: f64 = negatives.iter().map(|(_, count)| count).sum();
+        let over: f64 = negatives.iter().map(|(score, count)| count * (score - training.loss.margin()).max(0.0)).sum();
+        let weight = batch.weights.as_ref().map_or(1.0, |weights| f64::from(weights[row]));
+        total += weight * (1.0 - score(row) + training.loss.negative_weight() * over / counted);
+        mass += weight;
+    }
+    total / mass
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_of_another_loss_takes_every_setting_of_its_negatives() {
+    let loss = "training.loss={kind: cosine_contrastive, margin: 0.1, negative_weight: 3}";
+    let shared = ["model.temperature=0.07", "training.batch_size=24", "training.random_negatives=8", loss];
+    for more in [
+        ["training.hard_weight=0.5", "training.online_hard=0"],
+        ["training.online_hard=2", "training.online_hard_weight=7"],
+        ["training.in_batch_negatives=false", "training.hard_weight=4"],
+    ] {
+        let planted = Planted::new("another-loss", 600, &[&shared[..], &more[..]].concat()).await;
+        let config = &planted.job.config;
+        let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+        let mut batches = Batches::new(&data, &config.training);
+        batches.start_epoch(1);
+        let batch = batches.batch(0);
+        let mut trainer = Trainer::new(config, &data.spec, crate::model::device("cpu").unwrap());
+        let expected = cosine_contrastive(&data, config, &trainer.weights, &batch);
+        let found = trainer.step(&batch).unwrap();
+        assert!((found - expected).abs() < 1e-5, "{more:?}: loss {found}, expected {expected}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_has_the_loss_and_the_gradient_of_the_formulas() {
     let changes = [
