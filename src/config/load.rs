@@ -110,6 +110,7 @@ impl Config {
             require(value >= 0.0 && value.is_finite(), key, &value.to_string(), "a number of at least 0")
         };
         not_negative("training.clip", self.training.clip)?;
+        not_negative("training.checkpoint.minutes", self.training.checkpoint.minutes)?;
         not_negative("training.weight_decay", self.training.weight_decay)?;
         not_negative("training.table_decay", self.training.table_decay)?;
         not_negative("training.logq.in_batch", self.training.logq.in_batch)?;

@@ -27,7 +27,9 @@ pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
 pub use size::ByteSize;
 pub use sources::{ColumnType, Days, Format, Missing, Source};
-pub use training::{EarlyStopping, LearningRate, LogQ, TargetInHistory, Training, Validation, ValidationSplit};
+pub use training::{
+    Checkpoint, EarlyStopping, LearningRate, LogQ, TargetInHistory, Training, Validation, ValidationSplit,
+};
 
 /// The version of the config's own format that this program reads.
 pub const VERSION: u32 = 1;

@@ -1,15 +1,16 @@
 //! The optimizers: AdamW for the dense layers and the temperature, row-wise Adagrad for the tables.
 
-use std::collections::BTreeMap;
-
-use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer as _};
+use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Tensor, TensorData};
 
+use crate::artifacts::keys;
 use crate::config::Training;
 use crate::error::Result;
 use crate::kernels::math::dot_f64;
 use crate::kernels::tables::RowwiseAdagrad;
-use crate::model::{Dense, Files, read};
+use crate::model::tensors::{self, Named, Values};
+use crate::model::{Dense, Files, Weights, read};
+use crate::storage::{FileEntry, Store};
 
 const BETAS: (f64, f64) = (0.9, 0.999);
 const ADAM_EPSILON: f64 = 1e-8;
@@ -17,7 +18,6 @@ const ADAM_EPSILON: f64 = 1e-8;
 const ADAGRAD_EPSILON: f32 = 1e-8;
 
 /// AdamW over the dense parameters of one tower, in the order of [`Dense::parameters`].
-#[derive(Clone)]
 pub struct DenseOptimizer {
     weights: AdamW,
     /// Biases do not decay.
@@ -67,8 +67,7 @@ impl ScalarAdam {
     }
 }
 
-/// All dense state, as the warm start of a later run needs it; that of the tables lies with their rows.
-#[derive(Clone)]
+/// All state of the dense parameters; that of the tables lies with their rows.
 pub struct Optimizers {
     pub user: DenseOptimizer,
     pub item: DenseOptimizer,
@@ -87,23 +86,58 @@ impl Optimizers {
         }
     }
 
-    /// Writes the state as safetensors: `user.0.moment_1` … in the order of weights and biases, and the steps of
-    /// each. All counts are f32, exact up to 2^24 steps.
-    pub async fn write(&self, name: &str, files: &mut Files<'_>) -> Result<()> {
-        let mut tensors = BTreeMap::new();
-        let temperature = [f64::from(self.temperature.steps), self.temperature.moments.0, self.temperature.moments.1];
-        tensors.insert("temperature".to_string(), (vec![3], temperature.map(|value| value as f32).to_vec()));
-        tensors.insert("steps".to_string(), (vec![1], vec![self.steps as f32]));
+    /// Writes the state to the bit, as a later run's start needs it: `user.0.moment_1` F32 … in the order of weights and
+    /// biases, with the steps of each as U64; of the temperature moments and `temperature.inverse` as F64.
+    pub async fn write(&self, weights: &Weights, files: &mut Files<'_>) -> Result<()> {
+        let (mut moments, mut steps) = (Vec::new(), Vec::new());
         for (side, optimizer) in [("user", &self.user), ("item", &self.item)] {
             for (at, state) in optimizer.states.iter().enumerate() {
                 let Some(AdamWState { momentum }) = state else { continue };
-                let shape = momentum.moment_1.dims().to_vec();
-                tensors.insert(format!("{side}.{at}.moment_1"), (shape.clone(), read(momentum.moment_1.clone())?));
-                tensors.insert(format!("{side}.{at}.moment_2"), (shape, read(momentum.moment_2.clone())?));
-                tensors.insert(format!("{side}.{at}.steps"), (vec![1], vec![momentum.time as f32]));
+                for (name, moment) in [("moment_1", &momentum.moment_1), ("moment_2", &momentum.moment_2)] {
+                    moments.push((format!("{side}.{at}.{name}"), moment.dims(), read(moment.clone())?));
+                }
+                steps.push((format!("{side}.{at}.steps"), [momentum.time as u64]));
             }
         }
-        files.tensors(name, &tensors).await
+        steps.push(("steps".into(), [self.steps]));
+        steps.push(("temperature.steps".into(), [self.temperature.steps as u64]));
+        let of_temperature = [self.temperature.moments.0, self.temperature.moments.1];
+        let inverse = [weights.inv_temperature];
+        let mut tensors = vec![
+            Named::new("temperature.moments", &[2], Values::F64(&of_temperature)),
+            Named::new("temperature.inverse", &[1], Values::F64(&inverse)),
+        ];
+        tensors.extend(steps.iter().map(|(name, steps)| Named::new(name, &[1], Values::U64(steps))));
+        tensors.extend(moments.iter().map(|(name, shape, values)| Named::f32(name, shape, values)));
+        files.tensors(keys::OPTIMIZER, tensors).await
+    }
+
+    /// Reads what [`Optimizers::write`] wrote for `weights`, whose temperature becomes exact.
+    pub async fn read(store: &Store, entry: &FileEntry, training: &Training, weights: &mut Weights) -> Result<Self> {
+        let mut file = tensors::read(store, entry, "train the model anew", |_| true).await?;
+        let mut all = Optimizers::new(training, &weights.user, &weights.item);
+        for (side, optimizer, dense) in [("user", &mut all.user, &weights.user), ("item", &mut all.item, &weights.item)]
+        {
+            for (at, (state, parameter)) in optimizer.states.iter_mut().zip(dense.parameters()).enumerate() {
+                if !file.has(&format!("{side}.{at}.steps")) {
+                    continue;
+                }
+                let [rows, cols] = parameter.dims();
+                let mut moment = |name: &str| -> Result<Tensor<2>> {
+                    let values = file.f32(&format!("{side}.{at}.{name}"), &[rows, cols])?;
+                    Ok(tensor(values, rows, cols, &parameter.device()))
+                };
+                let (moment_1, moment_2) = (moment("moment_1")?, moment("moment_2")?);
+                let time = file.u64(&format!("{side}.{at}.steps"), &[1])?[0] as usize;
+                *state = Some(AdamWState::new(AdaptiveMomentumState::new(time, moment_1, moment_2)));
+            }
+        }
+        let moments = file.f64("temperature.moments", &[2])?;
+        all.temperature =
+            ScalarAdam { steps: file.u64("temperature.steps", &[1])?[0] as i32, moments: (moments[0], moments[1]) };
+        all.steps = file.u64("steps", &[1])?[0];
+        weights.inv_temperature = file.f64("temperature.inverse", &[1])?[0];
+        Ok(all)
     }
 }
 

@@ -55,6 +55,17 @@ impl<'a> Trainer<'a> {
     pub fn new(config: &'a Config, spec: &'a FeatureSpec, device: Device) -> Self {
         let weights = Weights::new(spec, config.training.seed, config.model.temperature, &device);
         let optimizers = Optimizers::new(&config.training, &weights.user, &weights.item);
+        Trainer::with(config, spec, device, weights, optimizers)
+    }
+
+    /// Goes on from weights and the state of their optimizers.
+    pub fn with(
+        config: &'a Config,
+        spec: &'a FeatureSpec,
+        device: Device,
+        weights: Weights,
+        optimizers: Optimizers,
+    ) -> Self {
         Trainer {
             config,
             spec,
