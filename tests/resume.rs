@@ -97,16 +97,24 @@ fn assert_same(world: &World, expected: &BTreeMap<String, Vec<u8>>) {
 
 #[test]
 fn a_training_that_is_killed_again_and_again_ends_with_the_same_bytes() {
+    // with everything that a checkpoint must hold
+    let settings = [
+        "training.table_optimizer=adam",
+        "training.learning_rate={dense: 0.002, tables: 0.002, warmup_steps: 20, schedule: cosine, final: 0.1}",
+        "model.learn_temperature=true",
+        "model.user_tower.dropout=0.1",
+        "training.history_dropout=0.1",
+    ];
     let world = world();
-    let expected = expected(&world, &["training.checkpoint.per_epoch=false"]);
+    let expected = expected(&world, &[&settings[..], &["training.checkpoint.per_epoch=false"]].concat());
     // in the middle of an epoch, between two, and late, when the best epoch may lie behind
     for place in ["00001-000000004", "00003-000000000", "00003-000000005", "00006-000000001"] {
-        let mut child = start(&world, &[OFTEN]);
+        let mut child = start(&world, &[&settings[..], &[OFTEN]].concat());
         wait_for(&world, place);
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().code(), None, "it was over before it could be killed");
     }
-    let ran = train(&world, &[]).expect(0);
+    let ran = train(&world, &settings).expect(0);
     assert!(ran.stderr.contains("goes on from a checkpoint"), "{}", ran.stderr);
     assert_same(&world, &expected);
 }

@@ -81,6 +81,8 @@ impl Config {
         };
         share("samples.holdout_share", self.samples.holdout_share)?;
         share("training.validation.share", self.training.validation.share)?;
+        let rest = self.training.learning_rate.final_share;
+        require((0.0..=1.0).contains(&rest), "training.learning_rate.final", &rest.to_string(), "a share from 0 to 1")?;
         share("training.history_dropout", self.training.history_dropout)?;
         share("model.user_tower.dropout", self.model.user_tower.dropout)?;
         share("model.item_tower.dropout", self.model.item_tower.dropout)?;
@@ -323,6 +325,8 @@ mod tests {
             "model.user_tower.layers=[64, 0]",
             "features.user.history.max_length=0",
             "training.clip=-1",
+            "training.checkpoint.minutes=.inf",
+            "training.learning_rate.final=1.5",
             "training.weight_decay=-0.1",
             "training.table_decay=.nan",
             "training.logq.in_batch=.inf",

@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::learning::{Checkpoint, LearningRate, TableOptimizer};
 use super::{Loss, SelfMined, ordered};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,11 +46,14 @@ pub struct Training {
     /// Correction of the softmax's logits for how often an item turns up as a negative (logQ). No other loss has it.
     pub logq: LogQ,
     pub learning_rate: LearningRate,
+    /// How the embedding tables learn.
+    pub table_optimizer: TableOptimizer,
     /// Decoupled weight decay of the dense layers (AdamW).
     pub weight_decay: f64,
     /// L2 penalty on the embedding rows that a step touches.
     pub table_decay: f64,
-    /// Largest norm of the dense gradient in one step; 0 is no limit.
+    /// Largest norm of the dense gradient in one step; 0 is no limit. The tables need none: their optimizers divide each row's
+    /// gradient by its own size.
     pub clip: f64,
     /// Share of the values of a history that are left out at random while training: makes it robust to short ones.
     pub history_dropout: f64,
@@ -82,6 +86,7 @@ impl Default for Training {
             self_mined: SelfMined::default(),
             logq: LogQ::default(),
             learning_rate: LearningRate::default(),
+            table_optimizer: TableOptimizer::Adagrad,
             weight_decay: 0.0001,
             table_decay: 0.0,
             clip: 1.0,
@@ -118,23 +123,6 @@ pub struct LogQ {
 impl Default for LogQ {
     fn default() -> Self {
         LogQ { in_batch: 1.0, random: 1.0 }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LearningRate {
-    /// Of the dense layers (AdamW).
-    pub dense: f64,
-    /// Of the embedding tables (row-wise Adagrad).
-    pub tables: f64,
-    /// Steps over which both rise from zero.
-    pub warmup_steps: u64,
-}
-
-impl Default for LearningRate {
-    fn default() -> Self {
-        LearningRate { dense: 0.001, tables: 0.05, warmup_steps: 100 }
     }
 }
 
@@ -178,24 +166,5 @@ pub struct EarlyStopping {
 impl Default for EarlyStopping {
     fn default() -> Self {
         EarlyStopping { patience: 2 }
-    }
-}
-
-/// What a training that is killed goes on from, to the same result. Kept below `checkpoints/` in the output until the model is
-/// written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Checkpoint {
-    /// Minutes between two; 0 writes none by time. Each writes the tables once, and steps wait meanwhile: at 200 MB/s a
-    /// table of 2 GB takes 10 seconds.
-    pub minutes: f64,
-    /// Write one after each epoch. An epoch that is the best so far is written in any case while others may follow, because
-    /// its weights are not kept in memory beside those in training.
-    pub per_epoch: bool,
-}
-
-impl Default for Checkpoint {
-    fn default() -> Self {
-        Checkpoint { minutes: 30.0, per_epoch: true }
     }
 }

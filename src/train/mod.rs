@@ -8,6 +8,7 @@ mod mining;
 mod objectives;
 mod optimizer;
 mod random;
+mod schedule;
 mod state;
 mod step;
 mod tables;
@@ -73,11 +74,12 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
     let validation = Validation::new(data, training);
     Mined::check(data, training)?;
     let steps = Batches::steps(data, training);
+    let total = steps as u64 * u64::from(training.epochs);
     let bar = job.progress.bar("train", training.epochs as u64 * data.training.len() as u64);
     let (mut state, mut trainer) = match checkpoints.resume(&device)? {
-        None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone())),
+        None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone(), total)),
         Some(Resumed { state, weights, optimizers }) => {
-            (state, Trainer::with(&job.config, &data.spec, device.clone(), weights, optimizers))
+            (state, Trainer::with(&job.config, &data.spec, device.clone(), total, weights, optimizers))
         }
     };
     let before = (state.epoch as usize - 1) * data.training.len() + state.step * training.batch_size;

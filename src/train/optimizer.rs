@@ -1,21 +1,24 @@
-//! The optimizers: AdamW for the dense layers and the temperature, row-wise Adagrad for the tables.
+//! The optimizers: AdamW for the dense layers, Adam for the temperature, row-wise Adagrad or lazy Adam for the tables.
+
+use std::collections::BTreeMap;
 
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Tensor, TensorData};
 
 use crate::artifacts::keys;
-use crate::config::Training;
+use crate::config::{TableOptimizer, Training};
 use crate::error::Result;
 use crate::kernels::math::dot_f64;
-use crate::kernels::tables::RowwiseAdagrad;
+use crate::kernels::pooling::RowGradients;
+use crate::kernels::tables::{EmbeddingTable, LazyAdam, Moments, RowwiseAdagrad};
 use crate::model::tensors::{self, Named, Values};
 use crate::model::{Dense, Files, Weights, read};
 use crate::storage::{FileEntry, Store};
 
 const BETAS: (f64, f64) = (0.9, 0.999);
 const ADAM_EPSILON: f64 = 1e-8;
-/// FBGEMM's default.
-const ADAGRAD_EPSILON: f32 = 1e-8;
+/// FBGEMM's default for Adagrad, and the usual one for Adam.
+const TABLE_EPSILON: f32 = 1e-8;
 
 /// AdamW over the dense parameters of one tower, in the order of [`Dense::parameters`].
 pub struct DenseOptimizer {
@@ -67,27 +70,61 @@ impl ScalarAdam {
     }
 }
 
-/// All state of the dense parameters; that of the tables lies with their rows.
+/// The state of all optimizers, but for the accumulators of Adagrad, which lie with their rows.
 pub struct Optimizers {
     pub user: DenseOptimizer,
     pub item: DenseOptimizer,
     pub temperature: ScalarAdam,
+    /// By table, with `table_optimizer: adam`.
+    moments: BTreeMap<String, Moments>,
     /// Steps made so far.
     pub steps: u64,
 }
 
 impl Optimizers {
-    pub fn new(training: &Training, user: &Dense, item: &Dense) -> Self {
+    pub fn new(training: &Training, weights: &Weights) -> Self {
+        let moments = |(name, table): (&String, &EmbeddingTable)| (name.clone(), Moments::new(table));
         Optimizers {
-            user: DenseOptimizer::new(training, user.layers.len() * 2),
-            item: DenseOptimizer::new(training, item.layers.len() * 2),
+            moments: match training.table_optimizer {
+                TableOptimizer::Adagrad => BTreeMap::new(),
+                TableOptimizer::Adam => weights.tables.iter().map(moments).collect(),
+            },
+            ..Optimizers::without_tables(training, weights)
+        }
+    }
+
+    fn without_tables(training: &Training, weights: &Weights) -> Self {
+        Optimizers {
+            user: DenseOptimizer::new(training, weights.user.layers.len() * 2),
+            item: DenseOptimizer::new(training, weights.item.layers.len() * 2),
             temperature: ScalarAdam::default(),
+            moments: BTreeMap::new(),
             steps: 0,
         }
     }
 
+    /// One step of the rows of a table that `gradients` touch, at the rate `rate`.
+    pub fn step_table(
+        &mut self,
+        name: &str,
+        table: &mut EmbeddingTable,
+        gradients: &RowGradients,
+        training: &Training,
+        rate: f64,
+    ) {
+        let (learning_rate, epsilon, weight_decay) = (rate as f32, TABLE_EPSILON, training.table_decay as f32);
+        match self.moments.get_mut(name) {
+            None => table.apply(gradients, &RowwiseAdagrad { learning_rate, epsilon, weight_decay }),
+            Some(moments) => {
+                let adam = LazyAdam { learning_rate, betas: BETAS, epsilon, weight_decay, step: self.steps + 1 };
+                table.apply_adam(gradients, moments, &adam);
+            }
+        }
+    }
+
     /// Writes the state to the bit, as a later run's start needs it: `user.0.moment_1` F32 … in the order of weights and
-    /// biases, with the steps of each as U64; of the temperature moments and `temperature.inverse` as F64.
+    /// biases, with the steps of each as U64; `table.NAME.moment_1` F32 … of tables under Adam; of the temperature moments and
+    /// `temperature.inverse` as F64.
     pub async fn write(&self, weights: &Weights, files: &mut Files<'_>) -> Result<()> {
         let (mut moments, mut steps) = (Vec::new(), Vec::new());
         for (side, optimizer) in [("user", &self.user), ("item", &self.item)] {
@@ -109,13 +146,26 @@ impl Optimizers {
         ];
         tensors.extend(steps.iter().map(|(name, steps)| Named::new(name, &[1], Values::U64(steps))));
         tensors.extend(moments.iter().map(|(name, shape, values)| Named::f32(name, shape, values)));
+        for (name, moments) in &self.moments {
+            let table = &weights.tables[name];
+            let shape = [table.len(), table.dim];
+            tensors.push(Named::f32(format!("table.{name}.moment_1"), &shape, &moments.first));
+            tensors.push(Named::f32(format!("table.{name}.moment_2"), &shape, &moments.second));
+        }
         files.tensors(keys::OPTIMIZER, tensors).await
     }
 
     /// Reads what [`Optimizers::write`] wrote for `weights`, whose temperature becomes exact.
     pub async fn read(store: &Store, entry: &FileEntry, training: &Training, weights: &mut Weights) -> Result<Self> {
         let mut file = tensors::read(store, entry, "train the model anew", |_| true).await?;
-        let mut all = Optimizers::new(training, &weights.user, &weights.item);
+        let mut all = Optimizers::without_tables(training, weights);
+        if training.table_optimizer == TableOptimizer::Adam {
+            for (name, table) in &weights.tables {
+                let mut moment = |of: &str| file.f32(&format!("table.{name}.{of}"), &[table.len(), table.dim]);
+                let moments = Moments { first: moment("moment_1")?, second: moment("moment_2")? };
+                all.moments.insert(name.clone(), moments);
+            }
+        }
         for (side, optimizer, dense) in [("user", &mut all.user, &weights.user), ("item", &mut all.item, &weights.item)]
         {
             for (at, (state, parameter)) in optimizer.states.iter_mut().zip(dense.parameters()).enumerate() {
@@ -138,30 +188,6 @@ impl Optimizers {
         all.steps = file.u64("steps", &[1])?[0];
         weights.inv_temperature = file.f64("temperature.inverse", &[1])?[0];
         Ok(all)
-    }
-}
-
-/// Learning rates of one step.
-#[derive(Debug, Clone, Copy)]
-pub struct Rates {
-    pub dense: f64,
-    pub tables: f64,
-}
-
-impl Rates {
-    /// They rise over the first steps, then stay.
-    pub fn at(training: &Training, step: u64) -> Rates {
-        let rate = &training.learning_rate;
-        let warm = if rate.warmup_steps == 0 { 1.0 } else { ((step + 1) as f64 / rate.warmup_steps as f64).min(1.0) };
-        Rates { dense: rate.dense * warm, tables: rate.tables * warm }
-    }
-
-    pub fn adagrad(&self, training: &Training) -> RowwiseAdagrad {
-        RowwiseAdagrad {
-            learning_rate: self.tables as f32,
-            epsilon: ADAGRAD_EPSILON,
-            weight_decay: training.table_decay as f32,
-        }
     }
 }
 

@@ -33,6 +33,16 @@ async fn a_planted_taste_is_found_far_better_than_by_popularity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn adam_on_the_tables_and_a_falling_rate_find_the_taste_too() {
+    let rates = "training.learning_rate={dense: 0.005, tables: 0.01, warmup_steps: 5, schedule: cosine}";
+    let planted = Planted::new("adam", 6000, &["training.table_optimizer=adam", rates]).await;
+    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let trained = planted.train("model").await.unwrap();
+    let (recall, popularity) = (trained.facts.best_recall.unwrap(), popularity_recall(&data));
+    assert!(recall > 0.3 && recall > 3.0 * popularity, "recall@10 {recall:.3}, popularity {popularity:.3}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_files_are_the_same_for_any_number_of_threads() {
     let mut written = Vec::new();
     for threads in ["1", "2", "5"] {
