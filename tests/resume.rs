@@ -104,6 +104,7 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bytes() {
         "model.learn_temperature=true",
         "model.user_tower.dropout=0.1",
         "training.history_dropout=0.1",
+        "training.metrics_steps=3",
     ];
     let world = world();
     let expected = expected(&world, &[&settings[..], &["training.checkpoint.per_epoch=false"]].concat());

@@ -44,6 +44,7 @@ pub const REPORT: &str = "report";
 pub const TOWERS: &str = "towers.safetensors";
 pub const TABLES: &str = "tables.safetensors";
 pub const OPTIMIZER: &str = "optimizer.safetensors";
+pub const TRAINING_LOG: &str = "training.jsonl";
 pub const VOCABULARY: &str = "vocabulary.parquet";
 pub const FEATURE_SPEC: &str = "feature_spec.json";
 

@@ -137,6 +137,15 @@ impl Config {
             &format!("{:?}", self.evaluation.k),
             "at least one cut-off, all above 0",
         )?;
+        if let Some(path) = &self.training.tensorboard {
+            let local = !path.is_empty() && !path.contains("://");
+            require(
+                local,
+                "training.tensorboard",
+                &format!("`{path}`"),
+                "a local folder, because curves grow as they are drawn",
+            )?;
+        }
         let device = &self.training.device;
         let known = device == "cpu" || device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
         require(known, "training.device", device, "`cpu` or `cuda:0`")
@@ -327,6 +336,7 @@ mod tests {
             "training.clip=-1",
             "training.checkpoint.minutes=.inf",
             "training.learning_rate.final=1.5",
+            "training.tensorboard=s3://bucket/curves",
             "training.weight_decay=-0.1",
             "training.table_decay=.nan",
             "training.logq.in_batch=.inf",

@@ -63,6 +63,12 @@ pub struct Training {
     pub validation: Validation,
     pub early_stopping: EarlyStopping,
     pub checkpoint: Checkpoint,
+    /// Steps between two lines of the model's `training.jsonl` (loss, rates, norm of the gradient), and between two points of
+    /// TensorBoard's curves. 0 leaves only the epochs.
+    pub metrics_steps: u64,
+    /// Local folder that takes event files for TensorBoard, one run for each training; a relative path counts from the folder
+    /// of this file. They are no part of the model.
+    pub tensorboard: Option<String>,
     /// Cores for training; 0 takes them all. The result does not depend on it.
     pub threads: usize,
 }
@@ -95,6 +101,8 @@ impl Default for Training {
             validation: Validation::default(),
             early_stopping: EarlyStopping::default(),
             checkpoint: Checkpoint::default(),
+            metrics_steps: 100,
+            tensorboard: None,
             threads: 0,
         }
     }

@@ -1,5 +1,5 @@
 //! What each stage's result depends on, as a digest. Settings that change no result (threads, memory,
-//! checkpoints) are left out.
+//! checkpoints, curves) are left out.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,8 @@ fn digest(stage: &str, of: Value) -> String {
 }
 
 pub fn train(config: &Config, samples: &str) -> String {
-    let training = Training { threads: 0, checkpoint: Checkpoint::default(), ..config.training.clone() };
+    let training =
+        Training { threads: 0, checkpoint: Checkpoint::default(), tensorboard: None, ..config.training.clone() };
     digest("train", json!([samples, config.features, config.model, training]))
 }
 

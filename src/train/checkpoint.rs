@@ -79,6 +79,11 @@ impl<'a> Checkpoints<'a> {
         }
     }
 
+    /// The digest of the inputs.
+    pub fn digest(&self) -> &str {
+        self.folder.rsplit('/').next().unwrap_or(self.folder)
+    }
+
     /// Whether it is time for one.
     pub fn due(&self) -> bool {
         let minutes = self.job.config.training.checkpoint.minutes;

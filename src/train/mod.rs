@@ -4,6 +4,7 @@ mod batches;
 mod checkpoint;
 mod data;
 mod ids;
+mod metrics;
 mod mining;
 mod objectives;
 mod optimizer;
@@ -12,6 +13,7 @@ mod schedule;
 mod state;
 mod step;
 mod tables;
+mod tensorboard;
 #[cfg(test)]
 mod tests;
 mod validation;
@@ -27,11 +29,12 @@ use self::batches::{Batch, Batches};
 pub use self::checkpoint::remove as remove_checkpoints;
 use self::checkpoint::{Checkpoints, Resumed};
 use self::data::Data;
+use self::metrics::Metrics;
 use self::mining::Mined;
 use self::state::State;
 use self::step::Trainer;
 use self::validation::Validation;
-use crate::artifacts::{SampleSet, TrainFacts, Written};
+use crate::artifacts::{SampleSet, TrainFacts, Written, keys};
 use crate::config::Training;
 use crate::error::{Error, Kind, Result};
 use crate::job::{Job, thread_pool};
@@ -64,6 +67,7 @@ pub async fn run(job: &Job, samples: &SampleSet, checkpoints: &str, folder: &str
         }
     };
     files.spec(&data.spec, &data.vocabularies).await?;
+    files.put(keys::TRAINING_LOG, state.metrics.text.clone().into_bytes(), None).await?;
     Ok(Written { files: files.finish(), facts: facts(&job.config.training, &data, &state, inv_temperature) })
 }
 
@@ -82,6 +86,7 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
             (state, Trainer::with(&job.config, &data.spec, device.clone(), total, weights, optimizers))
         }
     };
+    let mut metrics = Metrics::new(job, checkpoints.digest(), trainer.optimizers.steps)?;
     let before = (state.epoch as usize - 1) * data.training.len() + state.step * training.batch_size;
     bar.advance(before as u64);
     while !state.is_over(training) {
@@ -97,10 +102,12 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
                 warn!("a checkpoint could not be written: {error}");
             }
             let started = Instant::now();
+            let rates = trainer.rates();
             let loss = trainer.step(&batch)?;
             check_loss(loss, trainer.row_losses(), data, &batch, epoch, state.step)?;
             state.loss.0 += loss * batch.rows.len() as f64 / data.training.len() as f64;
             state.step += 1;
+            metrics.step(&mut state, &trainer, rates, loss, batch.rows.len());
             state.seconds += started.elapsed().as_secs_f64();
             bar.advance(batch.rows.len() as u64);
             bar.message(format!("epoch {epoch} loss {loss:.4}"));
@@ -117,6 +124,7 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
         let examples_per_second = (data.training.len() as f64 / seconds) as u64;
         info!(epoch, loss, recall, k = training.validation.k, seconds, examples_per_second, "trained an epoch");
         debug!(profile = ?trainer.profile, "time of all steps so far");
+        metrics.epoch(&mut state, trainer.optimizers.steps, recall);
         state.end_epoch(recall, trainer.weights.inv_temperature);
         let is_best = state.best.is_some() && state.earlier_best().is_none();
         if training.checkpoint.per_epoch || (is_best && !state.is_over(training)) {

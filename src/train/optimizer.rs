@@ -191,17 +191,14 @@ impl Optimizers {
     }
 }
 
-/// What all gradients are multiplied by so that their common norm is at most `clip` (0 is no limit).
-pub fn clip_scale<'a>(gradients: impl Iterator<Item = &'a Tensor<2>>, clip: f64) -> Result<f64> {
-    if clip == 0.0 {
-        return Ok(1.0);
-    }
+/// The common norm of gradients.
+pub fn norm<'a>(gradients: impl Iterator<Item = &'a Tensor<2>>) -> Result<f64> {
     let mut squares = 0.0;
     for gradient in gradients {
         let values = read(gradient.clone())?;
         squares += dot_f64(&values, &values);
     }
-    Ok(if squares.sqrt() > clip { clip / squares.sqrt() } else { 1.0 })
+    Ok(squares.sqrt())
 }
 
 /// Rows of numbers as a tensor.

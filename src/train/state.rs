@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::metrics::Lines;
 use crate::artifacts::EpochFacts;
 use crate::config::Training;
 use crate::storage::FileEntry;
@@ -36,6 +37,7 @@ pub struct State {
     /// Those behind.
     pub epochs: Vec<Epoch>,
     pub best: Option<Best>,
+    pub metrics: Lines,
 }
 
 /// An epoch that is over.
@@ -58,7 +60,15 @@ pub struct Best {
 
 impl State {
     pub fn new() -> Self {
-        State { epoch: 1, step: 0, loss: Exact(0.0), seconds: 0.0, epochs: Vec::new(), best: None }
+        State {
+            epoch: 1,
+            step: 0,
+            loss: Exact(0.0),
+            seconds: 0.0,
+            epochs: Vec::new(),
+            best: None,
+            metrics: Lines::default(),
+        }
     }
 
     /// Ends the epoch at hand, whose weights are still those in training.

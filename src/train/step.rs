@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor};
 
 use super::batches::Batch;
-use super::optimizer::{Optimizers, clip_scale, tensor};
+use super::optimizer::{Optimizers, norm, tensor};
 use super::schedule::Rates;
 use crate::config::{Config, LossKind, Training};
 use crate::error::{Error, Result};
@@ -39,6 +39,8 @@ pub struct Trainer<'a> {
     pub weights: Weights,
     pub optimizers: Optimizers,
     pub profile: Profile,
+    /// Norm of the last step's dense gradient before it was clipped; none without `training.clip`.
+    pub gradient_norm: Option<f64>,
     kernel: SoftmaxKernel,
     outputs: SoftmaxOutputs,
     inputs: [Input; 2],
@@ -79,6 +81,7 @@ impl<'a> Trainer<'a> {
             weights,
             optimizers,
             profile: Profile::default(),
+            gradient_norm: None,
             kernel: SoftmaxKernel::new(),
             outputs: SoftmaxOutputs::default(),
             inputs: Default::default(),
@@ -183,7 +186,8 @@ impl<'a> Trainer<'a> {
         self.profile.backward += started.elapsed();
         let started = Instant::now();
         let rate = self.rates().dense;
-        let scale = clip_scale(by_tower.iter().flatten(), training.clip)?;
+        self.gradient_norm = (training.clip > 0.0).then(|| norm(by_tower.iter().flatten())).transpose()?;
+        let scale = self.gradient_norm.filter(|norm| *norm > training.clip).map_or(1.0, |norm| training.clip / norm);
         let of_item = by_tower.pop().unwrap_or_default();
         self.optimizers.user.step(&mut self.weights.user, by_tower.pop().unwrap_or_default(), scale, rate);
         self.optimizers.item.step(&mut self.weights.item, of_item, scale, rate);

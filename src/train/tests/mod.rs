@@ -52,9 +52,40 @@ async fn the_files_are_the_same_for_any_number_of_threads() {
         let planted = Planted::new("threads", 2000, &changes).await;
         written.push(planted.train("model").await.unwrap().files);
     }
-    assert_eq!(written[0].len(), 5);
+    assert_eq!(written[0].len(), 6);
     assert_eq!(written[0], written[1]);
     assert_eq!(written[0], written[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_tells_its_losses_rates_and_recalls_step_by_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let curves = format!("training.tensorboard={}", folder.path().display());
+    let changes = ["training.epochs=3", "training.metrics_steps=4", "training.learning_rate.schedule=linear", &curves];
+    let planted = Planted::new("metrics", 2000, &changes).await;
+    let trained = planted.train("model").await.unwrap();
+    let text = planted.job.output.get_existing("model/training.jsonl").await.unwrap();
+    let text = std::str::from_utf8(&text).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (steps, epochs): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["event"] == "step");
+    let total = 3 * trained.facts.examples.div_ceil(128);
+    let at: Vec<u64> = steps.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert_eq!(at, (1..=total / 4).map(|n| n * 4).collect::<Vec<u64>>());
+    let last = steps[steps.len() - 1];
+    let number = |line: &serde_json::Value, key: &str| line[key].as_f64().unwrap();
+    assert!(number(last, "loss") < number(steps[0], "loss"), "{text}");
+    assert!(number(last, "dense_rate") < 0.2 * number(steps[1], "dense_rate"), "{text}");
+    assert!(steps.iter().all(|line| number(line, "gradient_norm") > 0.0), "{text}");
+    assert_eq!(epochs.len(), 3);
+    for (told, epoch) in epochs.iter().zip(&trained.facts.epochs) {
+        // serde_json reads a number back to within its last bit
+        assert!((number(told, "loss") - epoch.loss).abs() < 1e-12, "{text}");
+        assert!((number(told, "recall") - epoch.recall.unwrap()).abs() < 1e-12, "{text}");
+    }
+    let run = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    assert!(run.file_name().unwrap().to_str().unwrap().starts_with("planted-dt=2026-11-20-"), "{}", run.display());
+    let file = std::fs::read_dir(run).unwrap().next().unwrap().unwrap().path();
+    assert!(std::fs::metadata(file).unwrap().len() > lines.len() as u64 * 60, "a point for each line");
 }
 
 #[tokio::test(flavor = "multi_thread")]
