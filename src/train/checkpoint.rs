@@ -15,11 +15,13 @@ use tracing::{info, warn};
 
 use super::optimizer::Optimizers;
 use super::state::State;
+use super::step::Trainer;
+use super::trained::Trained;
 use crate::artifacts::keys;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::features::FeatureSpec;
 use crate::job::Job;
-use crate::model::{Files, Part, Weights, read_weights};
+use crate::model::{Files, Weights};
 use crate::storage::FileEntry;
 
 /// Raised when the layout of a checkpoint changes; others are passed over.
@@ -56,13 +58,6 @@ struct Marker {
     files: Vec<FileEntry>,
 }
 
-/// What a training goes on from.
-pub struct Resumed {
-    pub state: State,
-    pub weights: Weights,
-    pub optimizers: Optimizers,
-}
-
 impl<'a> Checkpoints<'a> {
     /// `folder` is that of all attempts; `attempt` differs between processes, and later ones sort last.
     pub fn new(job: &'a Job, spec: &'a FeatureSpec, folder: &'a str, attempt: &str, runtime: Handle) -> Self {
@@ -91,13 +86,13 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// The newest checkpoint of these inputs that can be read, of any attempt.
-    pub fn resume(&mut self, device: &Device) -> Result<Option<Resumed>> {
+    pub fn resume(&mut self, device: &Device) -> Result<Option<(State, Trained)>> {
         let runtime = self.runtime.clone();
         runtime.block_on(async {
             for marker in self.markers().await? {
                 match self.read(&marker, device).await {
                     Ok(resumed) => {
-                        let State { epoch, step, .. } = resumed.state;
+                        let State { epoch, step, .. } = resumed.0;
                         info!(epoch, step, marker, "goes on from a checkpoint");
                         self.newest = Some((marker, epoch, step));
                         return Ok(Some(resumed));
@@ -123,7 +118,7 @@ impl<'a> Checkpoints<'a> {
         Ok(found.into_iter().rev().map(|(.., key)| key).collect())
     }
 
-    async fn read(&mut self, marker: &str, device: &Device) -> Result<Resumed> {
+    async fn read(&mut self, marker: &str, device: &Device) -> Result<(State, Trained)> {
         let store = &self.job.output;
         let text = store.get_existing(marker).await?;
         let damaged = |why: String| Error::config(format!("{} is damaged: {why}; {ADVICE}", store.url_of(marker)));
@@ -133,9 +128,7 @@ impl<'a> Checkpoints<'a> {
         }
         let Marker { mut state, files, .. } = found;
         let folder = marker.trim_end_matches(keys::CHECKPOINT).trim_end_matches('/');
-        let mut weights = read_weights(store, folder, &files, self.spec, device, Part::ToTrain).await?;
-        let entry = FileEntry::find(&files, store, &format!("{folder}/{}", keys::OPTIMIZER), ADVICE)?;
-        let optimizers = Optimizers::read(store, entry, &self.job.config.training, &mut weights).await?;
+        let trained = Trained::read(store, folder, &files, self.spec, &self.job.config.training, device).await?;
         // the other attempt may be alive, and remove what it no longer needs
         if let Some(best) = &mut state.best {
             let folder = format!("{}/{}/best-{:05}", self.folder, self.attempt, best.epoch);
@@ -146,22 +139,45 @@ impl<'a> Checkpoints<'a> {
             best.files = copies.finish();
             self.files.extend(best.files.iter().map(|entry| entry.key.clone()));
         }
-        Ok(Resumed { state, weights, optimizers })
+        Ok((state, trained))
     }
 
     /// Writes one, the marker last, and removes those that it replaces. The best epoch's weights are taken from it when they
     /// are not yet in the store: then they are those at hand.
-    pub fn save(&mut self, state: &mut State, weights: &Weights, optimizers: &Optimizers) -> Result<()> {
+    pub fn save(&mut self, state: &mut State, trainer: &Trainer) -> Result<()> {
         if self.newest.as_ref().is_some_and(|(_, epoch, step)| (*epoch, *step) == (state.epoch, state.step)) {
             return Ok(());
         }
         let started = Instant::now();
         let runtime = self.runtime.clone();
-        let marker = runtime.block_on(self.write(state, weights, optimizers))?;
+        let written = runtime.block_on(self.write(state, &trainer.weights, &trainer.optimizers));
+        let marker = written.while_(|| {
+            let last = self.newest().map(|place| format!("; the one before is good and is kept: {place}"));
+            format!("writing a checkpoint of epoch {}, step {}{}", state.epoch, state.step, last.unwrap_or_default())
+        })?;
         info!(epoch = state.epoch, step = state.step, seconds = started.elapsed().as_secs_f64(), "wrote a checkpoint");
         self.newest = Some((marker, state.epoch, state.step));
         self.last = Instant::now();
         Ok(())
+    }
+
+    /// The same where training can do without: a store that fails is only told.
+    pub fn try_save(&mut self, state: &mut State, trainer: &Trainer) -> Result<()> {
+        match self.save(state, trainer) {
+            Err(error) if error.kind == Kind::Transient => {
+                warn!("a checkpoint could not be written: {error}");
+                // the next try is as far away as after a good one
+                self.last = Instant::now();
+                Ok(())
+            }
+            saved => saved,
+        }
+    }
+
+    /// Where the newest one lies.
+    pub fn newest(&self) -> Option<String> {
+        let (marker, epoch, step) = self.newest.as_ref()?;
+        Some(format!("{} (epoch {epoch}, step {step})", self.job.output.url_of(marker)))
     }
 
     async fn write(&mut self, state: &mut State, weights: &Weights, optimizers: &Optimizers) -> Result<String> {
@@ -203,8 +219,8 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// The error that a training ends with when it is told to, after a last checkpoint.
-    pub fn leave(&mut self, state: &mut State, weights: &Weights, optimizers: &Optimizers) -> Error {
-        let text = match self.save(state, weights, optimizers) {
+    pub fn leave(&mut self, state: &mut State, trainer: &Trainer) -> Error {
+        let text = match self.save(state, trainer) {
             Ok(()) => "told to stop; a checkpoint is written, run it again to go on from there".into(),
             Err(error) => format!("told to stop, and no checkpoint could be written: {error}"),
         };

@@ -3,6 +3,7 @@
 mod batches;
 mod checkpoint;
 mod data;
+mod diagnosis;
 mod ids;
 mod metrics;
 mod mining;
@@ -16,6 +17,7 @@ mod tables;
 mod tensorboard;
 #[cfg(test)]
 mod tests;
+mod trained;
 mod validation;
 
 use std::ops::Range;
@@ -23,12 +25,13 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use self::batches::{Batch, Batches};
+use self::checkpoint::Checkpoints;
 pub use self::checkpoint::remove as remove_checkpoints;
-use self::checkpoint::{Checkpoints, Resumed};
 use self::data::Data;
+use self::diagnosis::check_loss;
 use self::metrics::Metrics;
 use self::mining::Mined;
 use self::state::State;
@@ -36,7 +39,7 @@ use self::step::Trainer;
 use self::validation::Validation;
 use crate::artifacts::{SampleSet, TrainFacts, Written, keys};
 use crate::config::Training;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::job::{Job, thread_pool};
 use crate::model::{Files, device};
 
@@ -82,9 +85,7 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
     let bar = job.progress.bar("train", training.epochs as u64 * data.training.len() as u64);
     let (mut state, mut trainer) = match checkpoints.resume(&device)? {
         None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone(), total)),
-        Some(Resumed { state, weights, optimizers }) => {
-            (state, Trainer::with(&job.config, &data.spec, device.clone(), total, weights, optimizers))
-        }
+        Some((state, trained)) => (state, Trainer::with(&job.config, &data.spec, device.clone(), total, trained)),
     };
     let mut metrics = Metrics::new(job, checkpoints.digest(), trainer.optimizers.steps)?;
     let before = (state.epoch as usize - 1) * data.training.len() + state.step * training.batch_size;
@@ -94,17 +95,15 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
         let mined = Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop)?;
         for_each_batch(data, training, &mined, epoch, first..steps, |batch| {
             if job.stop.requested() {
-                return Err(checkpoints.leave(&mut state, &trainer.weights, &trainer.optimizers));
+                return Err(checkpoints.leave(&mut state, &trainer));
             }
-            if checkpoints.due()
-                && let Err(error) = checkpoints.save(&mut state, &trainer.weights, &trainer.optimizers)
-            {
-                warn!("a checkpoint could not be written: {error}");
+            if checkpoints.due() {
+                checkpoints.try_save(&mut state, &trainer)?;
             }
             let started = Instant::now();
             let rates = trainer.rates();
             let loss = trainer.step(&batch)?;
-            check_loss(loss, trainer.row_losses(), data, &batch, epoch, state.step)?;
+            check_loss(loss, &trainer, data, &batch, &state, checkpoints, &training.learning_rate)?;
             state.loss.0 += loss * batch.rows.len() as f64 / data.training.len() as f64;
             state.step += 1;
             metrics.step(&mut state, &trainer, rates, loss, batch.rows.len());
@@ -116,7 +115,7 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
         let measured = || validation.recall(data, &trainer.weights, training, &device, &job.stop);
         let recall = match (!validation.is_empty()).then(measured).transpose() {
             Err(error) if error.kind == Kind::Terminated => {
-                return Err(checkpoints.leave(&mut state, &trainer.weights, &trainer.optimizers));
+                return Err(checkpoints.leave(&mut state, &trainer));
             }
             other => other?,
         };
@@ -126,9 +125,10 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
         debug!(profile = ?trainer.profile, "time of all steps so far");
         metrics.epoch(&mut state, trainer.optimizers.steps, recall);
         state.end_epoch(recall, trainer.weights.inv_temperature);
-        let is_best = state.best.is_some() && state.earlier_best().is_none();
-        if training.checkpoint.per_epoch || (is_best && !state.is_over(training)) {
-            checkpoints.save(&mut state, &trainer.weights, &trainer.optimizers)?;
+        if state.best.is_some() && state.earlier_best().is_none() && !state.is_over(training) {
+            checkpoints.save(&mut state, &trainer)?;
+        } else if training.checkpoint.per_epoch {
+            checkpoints.try_save(&mut state, &trainer)?;
         }
     }
     if let (true, Some(best)) = (state.has_stalled(training), &state.best) {
@@ -180,17 +180,4 @@ fn for_each_batch(
         let receiver = receiver;
         receiver.iter().try_for_each(step)
     })
-}
-
-/// A loss that is not a number ends the job, with where and why.
-fn check_loss(loss: f64, row_losses: &[f32], data: &Data, batch: &Batch, epoch: u32, step: usize) -> Result<()> {
-    if loss.is_finite() {
-        return Ok(());
-    }
-    let odd = batch.rows.iter().zip(row_losses).filter(|(_, loss)| !loss.is_finite());
-    let samples: Vec<String> = odd.take(5).map(|(row, _)| data.sample_ids[*row as usize].to_string()).collect();
-    Err(Error::config(format!(
-        "training: the loss is {loss} in epoch {epoch}, step {step}, first at sample_ids {}; the weights have grown without bound: lower training.learning_rate.dense or .tables, raise model.temperature, or set training.clip",
-        samples.join(", ")
-    )))
 }

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::batches::Batch;
 use super::optimizer::{Optimizers, norm, tensor};
 use super::schedule::Rates;
+use super::trained::Trained;
 use crate::config::{Config, LossKind, Training};
 use crate::error::{Error, Result};
 use crate::features::{FeatureSpec, Side};
@@ -61,7 +62,7 @@ impl<'a> Trainer<'a> {
     pub fn new(config: &'a Config, spec: &'a FeatureSpec, device: Device, total: u64) -> Self {
         let weights = Weights::new(spec, config.training.seed, config.model.temperature, &device);
         let optimizers = Optimizers::new(&config.training, &weights);
-        Trainer::with(config, spec, device, total, weights, optimizers)
+        Trainer::with(config, spec, device, total, Trained { weights, optimizers })
     }
 
     /// Goes on from weights and the state of their optimizers.
@@ -70,8 +71,7 @@ impl<'a> Trainer<'a> {
         spec: &'a FeatureSpec,
         device: Device,
         total: u64,
-        weights: Weights,
-        optimizers: Optimizers,
+        Trained { weights, optimizers }: Trained,
     ) -> Self {
         Trainer {
             config,

@@ -113,6 +113,33 @@ async fn a_written_model_gives_the_vectors_of_the_one_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_training_leaves_is_read_back_to_the_bit() {
+    use crate::model::{Files, device, read_spec};
+    use crate::train::trained::Trained;
+    for optimizer in ["adagrad", "adam"] {
+        let name = format!("trained-{optimizer}");
+        let changes =
+            [&format!("training.table_optimizer={optimizer}"), "training.epochs=2", "model.learn_temperature=true"];
+        let planted = Planted::new(&name, 1000, &changes).await;
+        let (store, training) = (&planted.job.output, &planted.job.config.training);
+        let files = planted.train("model").await.unwrap().files;
+        let (spec, _) = read_spec(store, "model", &files).await.unwrap();
+        let cpu = device("cpu").unwrap();
+        let read = Trained::read(store, "model", &files, &spec, training, &cpu).await.unwrap();
+        assert!(read.optimizers.steps > 0);
+        let mut again = Files::new(store, "again");
+        again.weights(&spec, &read.weights).await.unwrap();
+        read.optimizers.write(&read.weights, &mut again).await.unwrap();
+        let again = again.finish();
+        assert_eq!(again.len(), 3);
+        for file in again {
+            let first = files.iter().find(|first| first.key == file.key.replace("again", "model")).unwrap();
+            assert_eq!((first.bytes, &first.sha256), (file.bytes, &file.sha256), "{}", file.key);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_model_with_one_flipped_bit_is_refused_whatever_the_file() {
     use crate::model::Towers;
     let planted = Planted::new("flipped", 300, &["training.epochs=1"]).await;
@@ -199,4 +226,24 @@ async fn mistakes_are_named_with_table_column_and_feature() {
     let empty = Planted::new("mistake-empty", 0, &[]).await;
     texts.push(empty.train("model").await.err().map(|error| error.to_string()).unwrap_or_default());
     insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_or_a_loss_that_are_no_numbers_leave_the_last_checkpoint_and_say_where() {
+    let marker = "checkpoints/model/00001-000000000/checkpoint.json";
+    for (of, told) in [
+        ("tables", "training: `country.rows` has a value that is not finite in row 0"),
+        ("dense", "training: the loss is NaN in epoch 1, step 1"),
+    ] {
+        let (name, rate) = (format!("nan-{of}"), format!("training.learning_rate.{of}=1e38"));
+        // the first is written before any step, the next ones after the loss is known to be a number
+        let often = "training.checkpoint.minutes=0.0000001";
+        let planted = Planted::new(&name, 300, &[&rate, "training.learning_rate.warmup_steps=0", often]).await;
+        let text = planted.train("model").await.err().unwrap().to_string();
+        assert!(text.starts_with(told) && text.contains("is good and is kept: memory://"), "{text}");
+        assert!(planted.job.output.get(marker).await.unwrap().is_some());
+        // started again, it goes on from there and comes to the same end
+        let again = planted.train("again/model").await.err().unwrap().to_string();
+        assert!(again.starts_with(told), "{again}");
+    }
 }
