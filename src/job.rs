@@ -36,9 +36,14 @@ impl Stop {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    /// Whether the job was told to stop.
+    pub fn requested(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
     /// An error once the job was told to stop.
     pub fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::SeqCst) {
+        if self.requested() {
             return Err(Error::new(Kind::Terminated, "told to stop; what was finished is kept, run it again to go on"));
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 use crate::job::Stop;
 
 /// Seconds a job that was told to stop has to end by itself. Kubernetes kills after 30.
-const GRACE_SECONDS: u64 = 20;
+const GRACE_SECONDS: u64 = 25;
 
 /// Sets up logging for the whole process. `RUST_LOG` overrides the level.
 pub fn init(logging: &Logging) {

@@ -1,7 +1,10 @@
 //! Embedding tables and their optimizer: row-wise Adagrad on the rows a batch has touched.
 
+mod adam;
+
 use rayon::prelude::*;
 
+pub use self::adam::{LazyAdam, Moments};
 use crate::math::{dot, fma, prefetch};
 use crate::pooling::RowGradients;
 use crate::random::{GOLDEN, splitmix64};

@@ -22,6 +22,15 @@ pub fn run(date: RunDate, run_id: &str) -> String {
     format!("runs/dt={date}/{run_id}")
 }
 
+/// `checkpoints/dt=D/<digest>`: what a training that was ended early goes on from, by the digest of its inputs. Gone when the
+/// training is done.
+pub fn checkpoints(date: RunDate, digest: &str) -> String {
+    format!("checkpoints/dt={date}/{digest}")
+}
+
+/// The marker of one checkpoint, written last.
+pub const CHECKPOINT: &str = "checkpoint.json";
+
 /// The manifest that a stage writes last, in its own folder.
 pub const MANIFEST: &str = "manifest.json";
 
@@ -34,7 +43,8 @@ pub const REPORT: &str = "report";
 /// Files in `model/`.
 pub const TOWERS: &str = "towers.safetensors";
 pub const TABLES: &str = "tables.safetensors";
-pub const OPTIMIZER: &str = "optimizer.bin";
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+pub const TRAINING_LOG: &str = "training.jsonl";
 pub const VOCABULARY: &str = "vocabulary.parquet";
 pub const FEATURE_SPEC: &str = "feature_spec.json";
 

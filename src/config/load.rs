@@ -81,6 +81,8 @@ impl Config {
         };
         share("samples.holdout_share", self.samples.holdout_share)?;
         share("training.validation.share", self.training.validation.share)?;
+        let rest = self.training.learning_rate.final_share;
+        require((0.0..=1.0).contains(&rest), "training.learning_rate.final", &rest.to_string(), "a share from 0 to 1")?;
         share("training.history_dropout", self.training.history_dropout)?;
         share("model.user_tower.dropout", self.model.user_tower.dropout)?;
         share("model.item_tower.dropout", self.model.item_tower.dropout)?;
@@ -110,6 +112,7 @@ impl Config {
             require(value >= 0.0 && value.is_finite(), key, &value.to_string(), "a number of at least 0")
         };
         not_negative("training.clip", self.training.clip)?;
+        not_negative("training.checkpoint.minutes", self.training.checkpoint.minutes)?;
         not_negative("training.weight_decay", self.training.weight_decay)?;
         not_negative("training.table_decay", self.training.table_decay)?;
         not_negative("training.logq.in_batch", self.training.logq.in_batch)?;
@@ -134,6 +137,15 @@ impl Config {
             &format!("{:?}", self.evaluation.k),
             "at least one cut-off, all above 0",
         )?;
+        if let Some(path) = &self.training.tensorboard {
+            let local = !path.is_empty() && !path.contains("://");
+            require(
+                local,
+                "training.tensorboard",
+                &format!("`{path}`"),
+                "a local folder, because curves grow as they are drawn",
+            )?;
+        }
         let device = &self.training.device;
         let known = device == "cpu" || device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
         require(known, "training.device", device, "`cpu` or `cuda:0`")
@@ -322,6 +334,9 @@ mod tests {
             "model.user_tower.layers=[64, 0]",
             "features.user.history.max_length=0",
             "training.clip=-1",
+            "training.checkpoint.minutes=.inf",
+            "training.learning_rate.final=1.5",
+            "training.tensorboard=s3://bucket/curves",
             "training.weight_decay=-0.1",
             "training.table_decay=.nan",
             "training.logq.in_batch=.inf",

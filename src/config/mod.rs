@@ -3,6 +3,7 @@
 mod evaluation;
 mod features;
 mod index;
+mod learning;
 mod load;
 mod loss;
 mod model;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use evaluation::{Evaluation, Gates};
 pub use features::{Feature, FeatureKind, Features, NumericTransform, Pooling};
 pub use index::{Embedding, Index};
+pub use learning::{Checkpoint, LearningRate, Schedule, TableOptimizer};
 pub use load::Overrides;
 pub use loss::{Loss, LossKind, SelfMined};
 pub use model::{Activation, Combine, Model, Tower};
@@ -27,7 +29,7 @@ pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
 pub use size::ByteSize;
 pub use sources::{ColumnType, Days, Format, Missing, Source};
-pub use training::{EarlyStopping, LearningRate, LogQ, TargetInHistory, Training, Validation, ValidationSplit};
+pub use training::{EarlyStopping, LogQ, TargetInHistory, Training, Validation, ValidationSplit};
 
 /// The version of the config's own format that this program reads.
 pub const VERSION: u32 = 1;

@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::learning::{Checkpoint, LearningRate, TableOptimizer};
 use super::{Loss, SelfMined, ordered};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,11 +47,14 @@ pub struct Training {
     /// Correction of the softmax's logits for how often an item turns up as a negative (logQ). No other loss has it.
     pub logq: LogQ,
     pub learning_rate: LearningRate,
+    /// How the embedding tables learn.
+    pub table_optimizer: TableOptimizer,
     /// Decoupled weight decay of the dense layers (AdamW).
     pub weight_decay: f64,
     /// L2 penalty on the embedding rows that a step touches.
     pub table_decay: f64,
-    /// Largest norm of the dense gradient in one step; 0 is no limit.
+    /// Largest norm of the dense gradient in one step; 0 is no limit. The tables need none: their optimizers divide each row's
+    /// gradient by its own size.
     pub clip: f64,
     /// Share of the values of a history that are left out at random while training: makes it robust to short ones.
     pub history_dropout: f64,
@@ -59,6 +63,13 @@ pub struct Training {
     pub target_in_history: TargetInHistory,
     pub validation: Validation,
     pub early_stopping: EarlyStopping,
+    pub checkpoint: Checkpoint,
+    /// Steps between two lines of the model's `training.jsonl` (loss, rates, norm of the gradient), and between two points of
+    /// TensorBoard's curves. 0 leaves only the epochs.
+    pub metrics_steps: u64,
+    /// Local folder that takes event files for TensorBoard, one run for each training; a relative path counts from the folder
+    /// of this file. They are no part of the model.
+    pub tensorboard: Option<String>,
     /// Cores for training; 0 takes them all. The result does not depend on it.
     pub threads: usize,
 }
@@ -82,6 +93,7 @@ impl Default for Training {
             self_mined: SelfMined::default(),
             logq: LogQ::default(),
             learning_rate: LearningRate::default(),
+            table_optimizer: TableOptimizer::Adagrad,
             weight_decay: 0.0001,
             table_decay: 0.0,
             clip: 1.0,
@@ -89,6 +101,9 @@ impl Default for Training {
             target_in_history: TargetInHistory::Keep,
             validation: Validation::default(),
             early_stopping: EarlyStopping::default(),
+            checkpoint: Checkpoint::default(),
+            metrics_steps: 100,
+            tensorboard: None,
             threads: 0,
         }
     }
@@ -117,23 +132,6 @@ pub struct LogQ {
 impl Default for LogQ {
     fn default() -> Self {
         LogQ { in_batch: 1.0, random: 1.0 }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LearningRate {
-    /// Of the dense layers (AdamW).
-    pub dense: f64,
-    /// Of the embedding tables (row-wise Adagrad).
-    pub tables: f64,
-    /// Steps over which both rise from zero.
-    pub warmup_steps: u64,
-}
-
-impl Default for LearningRate {
-    fn default() -> Self {
-        LearningRate { dense: 0.001, tables: 0.05, warmup_steps: 100 }
     }
 }
 

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::RecordBatch;
 use burn::tensor::Device;
-use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize};
 
 use super::dense::Layer;
+use super::tensors::{self, Named};
 use super::towers::read;
 use super::{Dense, Weights};
 use crate::artifacts::keys;
@@ -19,39 +18,44 @@ use crate::storage::{FileEntry, Store, decode_parquet, encode_parquet};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Writes the files of one model folder.
+/// What to do with a file of a model that cannot be used.
+const ADVICE: &str = "train the model anew";
+
+/// Writes the files of one folder: a model's, or a checkpoint's.
 pub struct Files<'a> {
     store: &'a Store,
     folder: &'a str,
     written: Vec<FileEntry>,
 }
 
-/// Named f32 tensors with their shapes.
-pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
-
 impl<'a> Files<'a> {
     pub fn new(store: &'a Store, folder: &'a str) -> Self {
         Files { store, folder, written: Vec::new() }
     }
 
-    /// Everything that [`super::Towers::load`] reads.
-    pub async fn model(&mut self, spec: &FeatureSpec, vocabularies: &Vocabularies, weights: &Weights) -> Result<()> {
-        let mut towers = Tensors::new();
+    /// Towers and tables. The tables go straight from memory to the store, piece by piece.
+    pub async fn weights(&mut self, spec: &FeatureSpec, weights: &Weights) -> Result<()> {
+        let mut values = Vec::new();
         for (layers, dense) in [(&spec.user.layers, &weights.user), (&spec.item.layers, &weights.item)] {
-            for (layer, values) in layers.iter().zip(&dense.layers) {
-                towers.insert(layer.weight.clone(), (vec![layer.inputs, layer.outputs], read(values.weight.clone())?));
-                towers.insert(layer.bias.clone(), (vec![layer.outputs], read(values.bias.clone())?));
+            for (layer, dense) in layers.iter().zip(&dense.layers) {
+                values.push((&layer.weight, vec![layer.inputs, layer.outputs], read(dense.weight.clone())?));
+                values.push((&layer.bias, vec![layer.outputs], read(dense.bias.clone())?));
             }
         }
-        towers.insert("temperature".into(), (vec![1], vec![(1.0 / weights.inv_temperature) as f32]));
-        self.tensors(keys::TOWERS, &towers).await?;
+        let temperature = [(1.0 / weights.inv_temperature) as f32];
+        let mut towers = vec![Named::f32("temperature", &[1], &temperature)];
+        towers.extend(values.iter().map(|(name, shape, values)| Named::f32(*name, shape, values)));
+        self.tensors(keys::TOWERS, towers).await?;
         let mut tables = Vec::new();
         for (name, table) in &weights.tables {
-            tables.push((format!("{name}.accumulator"), vec![table.len()], bytes_of(&table.accumulator)));
-            tables.push((format!("{name}.rows"), vec![table.len(), table.dim], bytes_of(&table.rows)));
+            tables.push(Named::f32(format!("{name}.accumulator"), &[table.len()], &table.accumulator));
+            tables.push(Named::f32(format!("{name}.rows"), &[table.len(), table.dim], &table.rows));
         }
-        let bytes = safetensors_bytes(tables)?;
-        self.put(keys::TABLES, bytes, None).await?;
+        self.tensors(keys::TABLES, tables).await
+    }
+
+    /// What says how the weights are to be used.
+    pub async fn spec(&mut self, spec: &FeatureSpec, vocabularies: &Vocabularies) -> Result<()> {
         let (bytes, rows) = vocabulary_bytes(vocabularies)?;
         self.put(keys::VOCABULARY, bytes, Some(rows)).await?;
         let text = serde_json::to_vec_pretty(spec)
@@ -60,10 +64,22 @@ impl<'a> Files<'a> {
     }
 
     /// Tensors as one safetensors file.
-    pub async fn tensors(&mut self, name: &str, tensors: &Tensors) -> Result<()> {
-        let views = tensors.iter().map(|(name, (shape, values))| (name.clone(), shape.clone(), bytes_of(values)));
-        let bytes = safetensors_bytes(views.collect())?;
-        self.put(name, bytes, None).await
+    pub async fn tensors(&mut self, name: &str, tensors: Vec<Named<'_>>) -> Result<()> {
+        self.written.push(tensors::write(self.store, format!("{}/{name}", self.folder), tensors).await?);
+        Ok(())
+    }
+
+    /// Copies a file of another folder under its own name.
+    pub async fn copy(&mut self, entry: &FileEntry) -> Result<()> {
+        let name = entry.key.rsplit('/').next().unwrap_or(&entry.key);
+        self.written.push(self.store.copy_file(entry, format!("{}/{name}", self.folder)).await?);
+        Ok(())
+    }
+
+    /// One small file.
+    pub async fn put(&mut self, name: &str, bytes: Vec<u8>, rows: Option<u64>) -> Result<()> {
+        self.written.push(self.store.put_file(format!("{}/{name}", self.folder), bytes, rows).await?);
+        Ok(())
     }
 
     /// What was written, in the order of its keys.
@@ -71,24 +87,6 @@ impl<'a> Files<'a> {
         self.written.sort_by(|a, b| a.key.cmp(&b.key));
         self.written
     }
-
-    async fn put(&mut self, name: &str, bytes: Vec<u8>, rows: Option<u64>) -> Result<()> {
-        self.written.push(self.store.put_file(format!("{}/{name}", self.folder), bytes, rows).await?);
-        Ok(())
-    }
-}
-
-fn bytes_of(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-fn safetensors_bytes(tensors: Vec<(String, Vec<usize>, Vec<u8>)>) -> Result<Vec<u8>> {
-    let failed = |error: safetensors::SafeTensorError| Error::internal("cannot write safetensors").caused_by(error);
-    let mut views = Vec::new();
-    for (name, shape, bytes) in &tensors {
-        views.push((name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?));
-    }
-    serialize(views, None).map_err(failed)
 }
 
 fn vocabulary_bytes(vocabularies: &Vocabularies) -> Result<(Vec<u8>, u64)> {
@@ -100,20 +98,26 @@ fn vocabulary_bytes(vocabularies: &Vocabularies) -> Result<(Vec<u8>, u64)> {
     Ok((bytes, rows))
 }
 
-/// Reads what [`Files::model`] wrote, without the accumulators. `files` are the entries of its manifest.
+/// Reads a model as it is used: without what only training needs. `files` are the entries of its manifest.
 pub(super) async fn load(
     store: &Store,
     folder: &str,
     files: &[FileEntry],
     device: &Device,
 ) -> Result<(FeatureSpec, Vocabularies, Weights)> {
+    let (spec, vocabularies) = read_spec(store, folder, files).await?;
+    let weights = read_weights(store, folder, files, &spec, device, Part::ToUse).await?;
+    Ok((spec, vocabularies, weights))
+}
+
+/// Reads what [`Files::spec`] wrote.
+pub async fn read_spec(store: &Store, folder: &str, files: &[FileEntry]) -> Result<(FeatureSpec, Vocabularies)> {
     let key = |name: &str| format!("{folder}/{name}");
-    let checked =
-        async |name: &str| store.get_file(FileEntry::find(files, store, &key(name), "train the model anew")?).await;
+    let checked = async |name: &str| store.get_file(FileEntry::find(files, store, &key(name), ADVICE)?).await;
     let text = checked(keys::FEATURE_SPEC).await?;
     let spec: FeatureSpec = serde_json::from_slice(&text).map_err(|error| {
         Error::config(format!(
-            "{} is not a feature spec of this program; train the model anew",
+            "{} is not a feature spec of this program; {ADVICE}",
             store.url_of(&key(keys::FEATURE_SPEC))
         ))
         .caused_by(error)
@@ -125,25 +129,50 @@ pub(super) async fn load(
     let batches = decode_parquet(checked(keys::VOCABULARY).await?).map_err(|error| broken(error.into()))?;
     let batches = batches.collect::<Result<Vec<_>, _>>().map_err(|error| broken(error.into()))?;
     let vocabularies = read_vocabularies(&spec, &batches)?;
-    let towers = checked(keys::TOWERS).await?;
-    let towers = Reader::new(&towers, store.url_of(&key(keys::TOWERS)))?;
-    let dense = |layers: &[LayerSpec]| -> Result<Dense> {
+    Ok((spec, vocabularies))
+}
+
+/// Which part of the weights' files is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What computes vectors.
+    ToUse,
+    /// The state of the tables' optimizer too.
+    ToTrain,
+}
+
+/// Reads what [`Files::weights`] wrote. Every file is read once, as a stream, and held against its entry.
+pub async fn read_weights(
+    store: &Store,
+    folder: &str,
+    files: &[FileEntry],
+    spec: &FeatureSpec,
+    device: &Device,
+    part: Part,
+) -> Result<Weights> {
+    let entry = |name: &str| FileEntry::find(files, store, &format!("{folder}/{name}"), ADVICE);
+    let mut towers = tensors::read(store, entry(keys::TOWERS)?, ADVICE, |_| true).await?;
+    let mut dense = |layers: &[LayerSpec]| -> Result<Dense> {
         let layer = |spec: &LayerSpec| {
-            let weight = towers.values(&spec.weight, &[spec.inputs, spec.outputs])?;
-            Ok(Layer::new(spec, weight, towers.values(&spec.bias, &[spec.outputs])?, device))
+            let weight = towers.f32(&spec.weight, &[spec.inputs, spec.outputs])?;
+            Ok(Layer::new(spec, weight, towers.f32(&spec.bias, &[spec.outputs])?, device))
         };
         Ok(Dense { layers: layers.iter().map(layer).collect::<Result<_>>()? })
     };
     let (user, item) = (dense(&spec.user.layers)?, dense(&spec.item.layers)?);
-    let inv_temperature = 1.0 / f64::from(towers.values("temperature", &[1])?[0]);
-    let bytes = checked(keys::TABLES).await?;
-    let file = Reader::new(&bytes, store.url_of(&key(keys::TABLES)))?;
+    let inv_temperature = 1.0 / f64::from(towers.f32("temperature", &[1])?[0]);
+    let wanted = |name: &str| part == Part::ToTrain || !name.ends_with(".accumulator");
+    let mut file = tensors::read(store, entry(keys::TABLES)?, ADVICE, wanted).await?;
     let mut tables = BTreeMap::new();
     for (name, table) in &spec.tables {
-        let rows = file.values(&format!("{name}.rows"), &[table.rows, table.dim])?;
-        tables.insert(name.clone(), EmbeddingTable { dim: table.dim, rows, accumulator: vec![0.0; table.rows] });
+        let rows = file.f32(&format!("{name}.rows"), &[table.rows, table.dim])?;
+        let accumulator = match part {
+            Part::ToUse => vec![0.0; table.rows],
+            Part::ToTrain => file.f32(&format!("{name}.accumulator"), &[table.rows])?,
+        };
+        tables.insert(name.clone(), EmbeddingTable { dim: table.dim, rows, accumulator });
     }
-    Ok((spec, vocabularies, Weights { tables, user, item, inv_temperature }))
+    Ok(Weights { tables, user, item, inv_temperature })
 }
 
 fn read_vocabularies(spec: &FeatureSpec, batches: &[RecordBatch]) -> Result<Vocabularies> {
@@ -166,35 +195,4 @@ fn read_vocabularies(spec: &FeatureSpec, batches: &[RecordBatch]) -> Result<Voca
         }
     }
     Ok(vocabularies)
-}
-
-/// A safetensors file.
-struct Reader<'a> {
-    tensors: SafeTensors<'a>,
-    url: String,
-}
-
-impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8], url: String) -> Result<Self> {
-        let tensors = SafeTensors::deserialize(bytes)
-            .map_err(|error| Error::config(format!("{url} is damaged; train the model anew")).caused_by(error))?;
-        Ok(Reader { tensors, url })
-    }
-
-    fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = self
-            .tensors
-            .tensor(name)
-            .map_err(|error| Error::config(format!("{} has no tensor `{name}`", self.url)).caused_by(error))?;
-        if tensor.shape() != shape || tensor.dtype() != Dtype::F32 {
-            return Err(Error::config(format!(
-                "{}: tensor `{name}`: found {:?} {:?}, expected F32 {shape:?}, as in feature_spec.json",
-                self.url,
-                tensor.dtype(),
-                tensor.shape()
-            )));
-        }
-        let (values, _) = tensor.data().as_chunks::<4>();
-        Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
-    }
 }

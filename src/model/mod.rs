@@ -8,11 +8,12 @@ mod dense;
 mod device;
 mod files;
 mod input;
+pub mod tensors;
 mod towers;
 
 pub use dense::{Dense, Dropout};
 pub use device::device;
-pub use files::Files;
+pub use files::{Files, Part, read_spec, read_weights};
 pub use input::{Input, table_gradients};
 pub(crate) use towers::read;
 pub use towers::{NORM_EPSILON, Towers, Weights};

@@ -1,8 +1,9 @@
-//! What each stage's result depends on, as a digest. Settings that only change speed (threads, memory) are left out.
+//! What each stage's result depends on, as a digest. Settings that change no result (threads, memory,
+//! checkpoints, curves) are left out.
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, Training};
+use crate::config::{Checkpoint, Config, Training};
 use crate::storage::sha256_hex;
 
 /// Raised by hand when a stage computes something else from the same inputs, so that old results are not taken for new ones.
@@ -15,7 +16,8 @@ fn digest(stage: &str, of: Value) -> String {
 }
 
 pub fn train(config: &Config, samples: &str) -> String {
-    let training = Training { threads: 0, ..config.training.clone() };
+    let training =
+        Training { threads: 0, checkpoint: Checkpoint::default(), tensorboard: None, ..config.training.clone() };
     digest("train", json!([samples, config.features, config.model, training]))
 }
 

@@ -9,7 +9,7 @@ use tracing::{Instrument, info, info_span};
 
 use super::{Scope, Stage, digests, records};
 use crate::artifacts::{Done, EvaluateFacts, Measured, Release, Written, keys};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::job::Job;
 use crate::publish::{self, Candidate, Published};
 use crate::{embed, evaluate, index, report, samples, train};
@@ -50,7 +50,12 @@ pub async fn run(job: &Job, scope: Scope, publish_older: bool) -> Result<Outcome
     let Some(samples) = samples else { return Ok(flow.outcome("samples are built")) };
 
     let digest = digests::train(&job.config, &plan.digest);
-    let model = flow.stage(Stage::Train, &digest, async |folder| train::run(job, &samples, folder).await, None).await?;
+    let checkpoints = keys::checkpoints(job.date, &digest);
+    let learned = async |folder: &str| train::run(job, &samples, &checkpoints, folder).await;
+    let model = flow.stage(Stage::Train, &digest, learned, None).await?;
+    if model.is_some() {
+        train::remove_checkpoints(job, &checkpoints).await;
+    }
     let Some(model) = model else { return Ok(flow.outcome("the model is trained")) };
 
     let digest = digests::embed(&job.config, &digest);
@@ -153,6 +158,7 @@ impl Flow<'_> {
             )));
         }
         let started = Instant::now();
+        let fixed = fixed_folder.clone();
         let (run_id, folder) = match fixed_folder {
             Some(folder) => (String::new(), folder),
             None => records::place(job, stage, self.run_id.as_deref()).await?,
@@ -160,7 +166,15 @@ impl Flow<'_> {
         let span = info_span!("stage", date = %job.date, run_id = %run_id, stage = stage.name());
         let done = async {
             info!(folder, "started");
-            let written = body(&folder).await.while_(|| format!("running {stage} for {}", job.date))?;
+            let written = match body(&folder).await.while_(|| format!("running {stage} for {}", job.date)) {
+                Err(error) if error.kind != Kind::Terminated && fixed.is_none() => {
+                    // a run beside this one that was first has removed the checkpoints of both
+                    let Some(done) = records::find(output, job.date, stage, digest).await? else { return Err(error) };
+                    info!("failed, but another run has finished this stage for the same inputs; its result is taken: {error}");
+                    return Ok(done);
+                }
+                written => written?,
+            };
             let measured = Measured { seconds: started.elapsed().as_secs_f64(), peak_memory: peak_memory() };
             let done = records::commit(output, stage, &folder, &run_id, digest, written, measured).await?;
             info!(seconds = measured.seconds, peak_memory_mib = measured.peak_memory >> 20, "finished");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, sha256_hex};
+use super::{ObjectWriter, Store, sha256_hex};
 use crate::error::{Error, Result};
 
 /// One file of a manifest.
@@ -54,5 +54,28 @@ impl Store {
         let bytes = self.get_existing(&entry.key).await?;
         entry.compare(&self.url_of(&entry.key), bytes.len() as u64, &sha256_hex(&bytes))?;
         Ok(bytes)
+    }
+
+    /// The same piece by piece: `take` sees the bytes before they are known to be the right ones.
+    pub async fn get_file_in_pieces(
+        &self,
+        entry: &FileEntry,
+        take: impl AsyncFnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (bytes, sha256) = self.get_in_pieces(&entry.key, take).await?;
+        entry.compare(&self.url_of(&entry.key), bytes, &sha256)
+    }
+
+    /// Copies a file of a manifest, holds it against its entry on the way, and returns the entry of the copy. The bytes pass
+    /// through this process: stores copy by themselves only what is small.
+    pub async fn copy_file(&self, entry: &FileEntry, to: String) -> Result<FileEntry> {
+        let mut copy = ObjectWriter::new(self, to);
+        match self.get_file_in_pieces(entry, async |bytes| copy.write(bytes).await).await {
+            Ok(()) => copy.finish(entry.rows).await,
+            Err(error) => {
+                copy.abort().await;
+                Err(error)
+            }
+        }
     }
 }

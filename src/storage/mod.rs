@@ -6,9 +6,11 @@ mod open;
 mod read;
 mod shards;
 mod store;
+mod write;
 
 pub use files::FileEntry;
 pub use open::open;
 pub use read::{decode_parquet, parquet_schema, read_parquet, read_parquet_stream, sorted_parts};
 pub use shards::{ShardWriter, encode_parquet};
 pub use store::{Created, Object, Store, sha256_hex};
+pub use write::ObjectWriter;

@@ -5,15 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use object_store::buffered::BufWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
-use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
 
-use super::store::hex;
-use super::{FileEntry, Store};
+use super::{FileEntry, ObjectWriter, Store};
 use crate::error::{Error, Result};
 
 /// How every Parquet file is written.
@@ -49,11 +45,8 @@ impl Write for Pending {
 }
 
 struct OpenFile {
-    key: String,
     encoder: ArrowWriter<Pending>,
-    upload: BufWriter,
-    hash: Sha256,
-    bytes: u64,
+    object: ObjectWriter,
     rows: u64,
 }
 
@@ -108,7 +101,7 @@ impl ShardWriter {
             let take = ((self.rows_per_file - file.rows) as usize).min(batch.num_rows() - at);
             file.encoder
                 .write(&batch.slice(at, take))
-                .map_err(|error| Error::internal(format!("cannot encode {}", file.key)).caused_by(error))?;
+                .map_err(|error| Error::internal(format!("cannot encode {}", file.object.key())).caused_by(error))?;
             file.rows += take as u64;
             at += take;
             self.drain().await?;
@@ -121,16 +114,10 @@ impl ShardWriter {
         let Some(file) = self.open.as_mut() else { return Ok(()) };
         file.encoder
             .finish()
-            .map_err(|error| Error::internal(format!("cannot encode {}", file.key)).caused_by(error))?;
+            .map_err(|error| Error::internal(format!("cannot encode {}", file.object.key())).caused_by(error))?;
         self.drain().await?;
-        let mut file = self.open.take().expect("it is open");
-        file.upload.shutdown().await.map_err(|error| self.store.explain_io(error, "write", &file.key))?;
-        self.done.push(FileEntry {
-            key: file.key,
-            bytes: file.bytes,
-            sha256: hex(&file.hash.finalize()),
-            rows: Some(file.rows),
-        });
+        let file = self.open.take().expect("it is open");
+        self.done.push(file.object.finish(Some(file.rows)).await?);
         Ok(())
     }
 
@@ -148,8 +135,7 @@ impl ShardWriter {
         let key = format!("{}/part-{:05}{of}.parquet", self.folder, self.done.len());
         let encoder = ArrowWriter::try_new(self.pending.clone(), self.schema.clone(), Some(self.properties.clone()))
             .map_err(|error| Error::internal(format!("cannot encode {key}")).caused_by(error))?;
-        let upload = BufWriter::new(self.store.object_store(), self.store.path_of(&key));
-        self.open = Some(OpenFile { key, encoder, upload, hash: Sha256::new(), bytes: 0, rows: 0 });
+        self.open = Some(OpenFile { encoder, object: ObjectWriter::new(&self.store, key), rows: 0 });
         Ok(())
     }
 
@@ -157,9 +143,7 @@ impl ShardWriter {
     async fn drain(&mut self) -> Result<()> {
         let bytes = std::mem::take(&mut *self.pending.0.lock().expect("no holder of this lock panics"));
         if let (false, Some(file)) = (bytes.is_empty(), self.open.as_mut()) {
-            file.hash.update(&bytes);
-            file.bytes += bytes.len() as u64;
-            file.upload.write_all(&bytes).await.map_err(|error| self.store.explain_io(error, "write", &file.key))?;
+            file.object.write(&bytes).await?;
         }
         Ok(())
     }

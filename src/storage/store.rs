@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
-use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::ObjectWriter;
 use crate::error::{Error, Kind, Result};
 
 /// A folder in an object store. Keys are relative to it, with `/` between parts.
@@ -95,9 +95,8 @@ impl Store {
         use tokio::io::AsyncWriteExt;
         let local =
             |error: std::io::Error| Error::transient(format!("cannot write {}", file.display())).caused_by(error);
-        let found = self.inner.get(&self.path_of(key)).await.map_err(|error| self.explain(error, "read", key))?;
         let mut out = tokio::fs::File::create(file).await.map_err(local)?;
-        let read = self.hashed(key, found, async |chunk| out.write_all(chunk).await.map_err(local)).await?;
+        let read = self.get_in_pieces(key, async |chunk| out.write_all(chunk).await.map_err(local)).await?;
         out.flush().await.map_err(local)?;
         Ok(read)
     }
@@ -130,25 +129,29 @@ impl Store {
         Ok((size, hex(&hash.finalize())))
     }
 
+    /// Hands an object's bytes to `take` as they come, and returns its size and SHA-256.
+    pub async fn get_in_pieces(&self, key: &str, take: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<(u64, String)> {
+        let found = self.inner.get(&self.path_of(key)).await.map_err(|error| self.explain(error, "read", key))?;
+        self.hashed(key, found, take).await
+    }
+
     /// Writes a local file as an object, streaming, over any that is there; returns its size and SHA-256.
     pub async fn put_from_file(&self, key: &str, file: &std::path::Path) -> Result<(u64, String)> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio::io::AsyncReadExt;
         let local =
             |error: std::io::Error| Error::transient(format!("cannot read {}", file.display())).caused_by(error);
         let mut source = tokio::fs::File::open(file).await.map_err(local)?;
-        let mut upload = BufWriter::new(self.inner.clone(), self.path_of(key));
-        let (mut buffer, mut size, mut hash) = (vec![0; 1 << 20], 0, Sha256::new());
+        let mut object = ObjectWriter::new(self, key.to_string());
+        let mut buffer = vec![0; 1 << 20];
         loop {
             let read = source.read(&mut buffer).await.map_err(local)?;
             if read == 0 {
                 break;
             }
-            size += read as u64;
-            hash.update(&buffer[..read]);
-            upload.write_all(&buffer[..read]).await.map_err(|error| self.explain_io(error, "write", key))?;
+            object.write(&buffer[..read]).await?;
         }
-        upload.shutdown().await.map_err(|error| self.explain_io(error, "write", key))?;
-        Ok((size, hex(&hash.finalize())))
+        let written = object.finish(None).await?;
+        Ok((written.bytes, written.sha256))
     }
 
     /// Writes an object, over any that is there.

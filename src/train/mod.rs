@@ -1,144 +1,175 @@
 //! Training: batches, the loop, the choice of the best epoch, and the files of a model.
 
 mod batches;
+mod checkpoint;
 mod data;
+mod diagnosis;
 mod ids;
+mod metrics;
 mod mining;
 mod objectives;
 mod optimizer;
 mod random;
+mod schedule;
+mod state;
 mod step;
 mod tables;
+mod tensorboard;
 #[cfg(test)]
 mod tests;
+mod trained;
 mod validation;
 
+use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tracing::{debug, info};
 
 use self::batches::{Batch, Batches};
+use self::checkpoint::Checkpoints;
+pub use self::checkpoint::remove as remove_checkpoints;
 use self::data::Data;
+use self::diagnosis::check_loss;
+use self::metrics::Metrics;
 use self::mining::Mined;
-use self::optimizer::Optimizers;
+use self::state::State;
 use self::step::Trainer;
 use self::validation::Validation;
-use crate::artifacts::{EpochFacts, SampleSet, TrainFacts, Written, keys};
-use crate::error::{Error, Result};
+use crate::artifacts::{SampleSet, TrainFacts, Written, keys};
+use crate::config::Training;
+use crate::error::{Kind, Result};
 use crate::job::{Job, thread_pool};
-use crate::model::{Files, Weights, device};
+use crate::model::{Files, device};
 
 /// Batches that wait for their step, at most.
 const BATCHES_AHEAD: usize = 2;
 
-/// Learns both towers from the samples, and writes the model to `folder`.
-pub async fn run(job: &Job, samples: &SampleSet, folder: &str) -> Result<Written<TrainFacts>> {
+/// Learns both towers from the samples, and writes the model to `folder`. `checkpoints` is where a training of the same inputs
+/// leaves off and goes on, see [`crate::artifacts::keys::checkpoints`].
+pub async fn run(job: &Job, samples: &SampleSet, checkpoints: &str, folder: &str) -> Result<Written<TrainFacts>> {
     let data = Data::load(job, samples).await?;
     let pool = thread_pool(job.config.training.threads)?;
-    let Fitted { weights, optimizers, facts } = pool.install(|| fit(job, &data))?;
+    let attempt = folder.rsplit('/').nth(1).unwrap_or(folder);
+    let mut checkpoints = Checkpoints::new(job, &data.spec, checkpoints, attempt, Handle::current());
+    let (state, trainer) = pool.install(|| fit(job, &data, &mut checkpoints))?;
     let mut files = Files::new(&job.output, folder);
-    files.model(&data.spec, &data.vocabularies, &weights).await?;
-    optimizers.write(keys::OPTIMIZER, &mut files).await?;
-    Ok(Written { files: files.finish(), facts })
+    let inv_temperature = match state.earlier_best() {
+        None => {
+            files.weights(&data.spec, &trainer.weights).await?;
+            trainer.optimizers.write(&trainer.weights, &mut files).await?;
+            trainer.weights.inv_temperature
+        }
+        Some(best) => {
+            drop(trainer);
+            for entry in &best.files {
+                files.copy(entry).await?;
+            }
+            best.inv_temperature.0
+        }
+    };
+    files.spec(&data.spec, &data.vocabularies).await?;
+    files.put(keys::TRAINING_LOG, state.metrics.text.clone().into_bytes(), None).await?;
+    Ok(Written { files: files.finish(), facts: facts(&job.config.training, &data, &state, inv_temperature) })
 }
 
-/// The best epoch.
-struct Fitted {
-    weights: Weights,
-    optimizers: Optimizers,
-    facts: TrainFacts,
-}
-
-/// The loop: epochs of steps, a measurement after each, an end when it no longer gets better.
-fn fit(job: &Job, data: &Data) -> Result<Fitted> {
+/// The loop: epochs of steps, a measurement after each, an end when it no longer gets better. Returns the last weights.
+fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Result<(State, Trainer<'a>)> {
     let training = &job.config.training;
     let device = device(&training.device)?;
     let validation = Validation::new(data, training);
-    let mut trainer = Trainer::new(&job.config, &data.spec, device.clone());
     Mined::check(data, training)?;
     let steps = Batches::steps(data, training);
+    let total = steps as u64 * u64::from(training.epochs);
     let bar = job.progress.bar("train", training.epochs as u64 * data.training.len() as u64);
-    let mut epochs: Vec<EpochFacts> = Vec::new();
-    let mut best: Option<(u32, f64, Weights, Optimizers)> = None;
-    let mut stepping = 0.0;
-    for epoch in 1..=training.epochs {
-        let started = Instant::now();
-        let mut loss = 0.0;
+    let (mut state, mut trainer) = match checkpoints.resume(&device)? {
+        None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone(), total)),
+        Some((state, trained)) => (state, Trainer::with(&job.config, &data.spec, device.clone(), total, trained)),
+    };
+    let mut metrics = Metrics::new(job, checkpoints.digest(), trainer.optimizers.steps)?;
+    let before = (state.epoch as usize - 1) * data.training.len() + state.step * training.batch_size;
+    bar.advance(before as u64);
+    while !state.is_over(training) {
+        let (epoch, first) = (state.epoch, state.step);
         let mined = Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop)?;
-        for_each_batch(data, training, &mined, epoch, steps, |step, batch| {
-            job.stop.check()?;
-            let batch_loss = trainer.step(&batch)?;
-            check_loss(batch_loss, trainer.row_losses(), data, &batch, epoch, step)?;
-            loss += batch_loss * batch.rows.len() as f64 / data.training.len() as f64;
+        for_each_batch(data, training, &mined, epoch, first..steps, |batch| {
+            if job.stop.requested() {
+                return Err(checkpoints.leave(&mut state, &trainer));
+            }
+            if checkpoints.due() {
+                checkpoints.try_save(&mut state, &trainer)?;
+            }
+            let started = Instant::now();
+            let rates = trainer.rates();
+            let loss = trainer.step(&batch)?;
+            check_loss(loss, &trainer, data, &batch, &state, checkpoints, &training.learning_rate)?;
+            state.loss.0 += loss * batch.rows.len() as f64 / data.training.len() as f64;
+            state.step += 1;
+            metrics.step(&mut state, &trainer, rates, loss, batch.rows.len());
+            state.seconds += started.elapsed().as_secs_f64();
             bar.advance(batch.rows.len() as u64);
-            bar.message(format!("epoch {epoch} loss {batch_loss:.4}"));
+            bar.message(format!("epoch {epoch} loss {loss:.4}"));
             Ok(())
         })?;
-        let seconds = started.elapsed().as_secs_f64();
-        stepping += seconds;
-        let recall = if validation.is_empty() {
-            None
-        } else {
-            Some(validation.recall(data, &trainer.weights, training, &device)?)
+        let measured = || validation.recall(data, &trainer.weights, training, &device, &job.stop);
+        let recall = match (!validation.is_empty()).then(measured).transpose() {
+            Err(error) if error.kind == Kind::Terminated => {
+                return Err(checkpoints.leave(&mut state, &trainer));
+            }
+            other => other?,
         };
-        let rate = data.training.len() as f64 / seconds;
-        info!(
-            epoch,
-            loss,
-            recall,
-            k = training.validation.k,
-            seconds,
-            examples_per_second = rate as u64,
-            "trained an epoch"
-        );
+        let (loss, seconds) = (state.loss.0, state.seconds);
+        let examples_per_second = (data.training.len() as f64 / seconds) as u64;
+        info!(epoch, loss, recall, k = training.validation.k, seconds, examples_per_second, "trained an epoch");
         debug!(profile = ?trainer.profile, "time of all steps so far");
-        epochs.push(EpochFacts { epoch, loss, recall, seconds });
-        let Some(recall) = recall else { continue };
-        if best.as_ref().is_none_or(|(_, so_far, ..)| recall > *so_far) {
-            best = Some((epoch, recall, trainer.weights.clone(), trainer.optimizers.clone()));
-        }
-        let best_epoch = best.as_ref().map_or(epoch, |best| best.0);
-        if training.early_stopping.patience > 0 && epoch - best_epoch >= training.early_stopping.patience {
-            info!(best_epoch, "recall no longer rises: training ends here");
-            break;
+        metrics.epoch(&mut state, trainer.optimizers.steps, recall);
+        state.end_epoch(recall, trainer.weights.inv_temperature);
+        if state.best.is_some() && state.earlier_best().is_none() && !state.is_over(training) {
+            checkpoints.save(&mut state, &trainer)?;
+        } else if training.checkpoint.per_epoch {
+            checkpoints.try_save(&mut state, &trainer)?;
         }
     }
-    let (best_epoch, best_recall, weights, optimizers) = match best {
-        Some((epoch, recall, weights, optimizers)) => (epoch, Some(recall), weights, optimizers),
-        // without a measurement the last epoch is taken
-        None => (training.epochs, None, trainer.weights, trainer.optimizers),
-    };
-    let facts = TrainFacts {
+    if let (true, Some(best)) = (state.has_stalled(training), &state.best) {
+        info!(best_epoch = best.epoch, "recall no longer rises: training ends here");
+    }
+    Ok((state, trainer))
+}
+
+fn facts(training: &Training, data: &Data, state: &State, inv_temperature: f64) -> TrainFacts {
+    let epochs = state.facts();
+    let seconds: f64 = epochs.iter().map(|epoch| epoch.seconds).sum();
+    TrainFacts {
         dim: data.spec.dim,
         examples: data.training.len() as u64,
         validation_examples: data.validation.len() as u64,
-        best_epoch,
-        best_recall,
+        // without a measurement the last epoch is taken
+        best_epoch: state.best.as_ref().map_or(epochs.len() as u32, |best| best.epoch),
+        best_recall: state.best.as_ref().map(|best| best.recall.0),
         objectives: objectives::counts(&training.objectives, &data.objectives),
-        temperature: 1.0 / weights.inv_temperature,
+        temperature: 1.0 / inv_temperature,
         tables: data.spec.tables.iter().map(|(name, table)| (name.clone(), table.rows as u64)).collect(),
-        examples_per_second: data.training.len() as f64 * epochs.len() as f64 / stepping,
+        examples_per_second: data.training.len() as f64 * epochs.len() as f64 / seconds,
         epochs,
-    };
-    Ok(Fitted { weights, optimizers, facts })
+    }
 }
 
 /// Makes the batches of an epoch on another thread and hands them to `step` in their order.
 fn for_each_batch(
     data: &Data,
-    training: &crate::config::Training,
+    training: &Training,
     mined: &Mined,
     epoch: u32,
-    steps: usize,
-    mut step: impl FnMut(usize, Batch) -> Result<()>,
+    steps: Range<usize>,
+    step: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
     let (sender, receiver) = sync_channel(BATCHES_AHEAD);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let mut batches = Batches::new(data, training).with_mined(mined);
             batches.start_epoch(epoch);
-            for at in 0..steps {
+            for at in steps {
                 // the receiver goes away when a step fails: then nobody waits for more
                 if sender.send(batches.batch(at)).is_err() {
                     return;
@@ -147,19 +178,6 @@ fn for_each_batch(
         });
         // moved in, so that an error drops it and lets the other thread end
         let receiver = receiver;
-        receiver.iter().enumerate().try_for_each(|(at, batch)| step(at, batch))
+        receiver.iter().try_for_each(step)
     })
-}
-
-/// A loss that is not a number ends the job, with where and why.
-fn check_loss(loss: f64, row_losses: &[f32], data: &Data, batch: &Batch, epoch: u32, step: usize) -> Result<()> {
-    if loss.is_finite() {
-        return Ok(());
-    }
-    let odd = batch.rows.iter().zip(row_losses).filter(|(_, loss)| !loss.is_finite());
-    let samples: Vec<String> = odd.take(5).map(|(row, _)| data.sample_ids[*row as usize].to_string()).collect();
-    Err(Error::config(format!(
-        "training: the loss is {loss} in epoch {epoch}, step {step}, first at sample_ids {}; the weights have grown without bound: lower training.learning_rate.dense or .tables, raise model.temperature, or set training.clip",
-        samples.join(", ")
-    )))
 }

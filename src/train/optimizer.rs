@@ -1,23 +1,26 @@
-//! The optimizers: AdamW for the dense layers and the temperature, row-wise Adagrad for the tables.
+//! The optimizers: AdamW for the dense layers, Adam for the temperature, row-wise Adagrad or lazy Adam for the tables.
 
 use std::collections::BTreeMap;
 
-use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer as _};
+use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Tensor, TensorData};
 
-use crate::config::Training;
+use crate::artifacts::keys;
+use crate::config::{TableOptimizer, Training};
 use crate::error::Result;
 use crate::kernels::math::dot_f64;
-use crate::kernels::tables::RowwiseAdagrad;
-use crate::model::{Dense, Files, read};
+use crate::kernels::pooling::RowGradients;
+use crate::kernels::tables::{EmbeddingTable, LazyAdam, Moments, RowwiseAdagrad};
+use crate::model::tensors::{self, Named, Values};
+use crate::model::{Dense, Files, Weights, read};
+use crate::storage::{FileEntry, Store};
 
 const BETAS: (f64, f64) = (0.9, 0.999);
 const ADAM_EPSILON: f64 = 1e-8;
-/// FBGEMM's default.
-const ADAGRAD_EPSILON: f32 = 1e-8;
+/// FBGEMM's default for Adagrad, and the usual one for Adam.
+const TABLE_EPSILON: f32 = 1e-8;
 
 /// AdamW over the dense parameters of one tower, in the order of [`Dense::parameters`].
-#[derive(Clone)]
 pub struct DenseOptimizer {
     weights: AdamW,
     /// Biases do not decay.
@@ -67,81 +70,135 @@ impl ScalarAdam {
     }
 }
 
-/// All dense state, as the warm start of a later run needs it; that of the tables lies with their rows.
-#[derive(Clone)]
+/// The state of all optimizers, but for the accumulators of Adagrad, which lie with their rows.
 pub struct Optimizers {
     pub user: DenseOptimizer,
     pub item: DenseOptimizer,
     pub temperature: ScalarAdam,
+    /// By table, with `table_optimizer: adam`.
+    moments: BTreeMap<String, Moments>,
     /// Steps made so far.
     pub steps: u64,
 }
 
 impl Optimizers {
-    pub fn new(training: &Training, user: &Dense, item: &Dense) -> Self {
+    pub fn new(training: &Training, weights: &Weights) -> Self {
+        let moments = |(name, table): (&String, &EmbeddingTable)| (name.clone(), Moments::new(table));
         Optimizers {
-            user: DenseOptimizer::new(training, user.layers.len() * 2),
-            item: DenseOptimizer::new(training, item.layers.len() * 2),
+            moments: match training.table_optimizer {
+                TableOptimizer::Adagrad => BTreeMap::new(),
+                TableOptimizer::Adam => weights.tables.iter().map(moments).collect(),
+            },
+            ..Optimizers::without_tables(training, weights)
+        }
+    }
+
+    fn without_tables(training: &Training, weights: &Weights) -> Self {
+        Optimizers {
+            user: DenseOptimizer::new(training, weights.user.layers.len() * 2),
+            item: DenseOptimizer::new(training, weights.item.layers.len() * 2),
             temperature: ScalarAdam::default(),
+            moments: BTreeMap::new(),
             steps: 0,
         }
     }
 
-    /// Writes the state as safetensors: `user.0.moment_1` … in the order of weights and biases, and the steps of
-    /// each. All counts are f32, exact up to 2^24 steps.
-    pub async fn write(&self, name: &str, files: &mut Files<'_>) -> Result<()> {
-        let mut tensors = BTreeMap::new();
-        let temperature = [f64::from(self.temperature.steps), self.temperature.moments.0, self.temperature.moments.1];
-        tensors.insert("temperature".to_string(), (vec![3], temperature.map(|value| value as f32).to_vec()));
-        tensors.insert("steps".to_string(), (vec![1], vec![self.steps as f32]));
+    /// One step of the rows of a table that `gradients` touch, at the rate `rate`.
+    pub fn step_table(
+        &mut self,
+        name: &str,
+        table: &mut EmbeddingTable,
+        gradients: &RowGradients,
+        training: &Training,
+        rate: f64,
+    ) {
+        let (learning_rate, epsilon, weight_decay) = (rate as f32, TABLE_EPSILON, training.table_decay as f32);
+        match self.moments.get_mut(name) {
+            None => table.apply(gradients, &RowwiseAdagrad { learning_rate, epsilon, weight_decay }),
+            Some(moments) => {
+                let adam = LazyAdam { learning_rate, betas: BETAS, epsilon, weight_decay, step: self.steps + 1 };
+                table.apply_adam(gradients, moments, &adam);
+            }
+        }
+    }
+
+    /// Writes the state to the bit, as a later run's start needs it: `user.0.moment_1` F32 … in the order of weights and
+    /// biases, with the steps of each as U64; `table.NAME.moment_1` F32 … of tables under Adam; of the temperature moments and
+    /// `temperature.inverse` as F64.
+    pub async fn write(&self, weights: &Weights, files: &mut Files<'_>) -> Result<()> {
+        let (mut moments, mut steps) = (Vec::new(), Vec::new());
         for (side, optimizer) in [("user", &self.user), ("item", &self.item)] {
             for (at, state) in optimizer.states.iter().enumerate() {
                 let Some(AdamWState { momentum }) = state else { continue };
-                let shape = momentum.moment_1.dims().to_vec();
-                tensors.insert(format!("{side}.{at}.moment_1"), (shape.clone(), read(momentum.moment_1.clone())?));
-                tensors.insert(format!("{side}.{at}.moment_2"), (shape, read(momentum.moment_2.clone())?));
-                tensors.insert(format!("{side}.{at}.steps"), (vec![1], vec![momentum.time as f32]));
+                for (name, moment) in [("moment_1", &momentum.moment_1), ("moment_2", &momentum.moment_2)] {
+                    moments.push((format!("{side}.{at}.{name}"), moment.dims(), read(moment.clone())?));
+                }
+                steps.push((format!("{side}.{at}.steps"), [momentum.time as u64]));
             }
         }
-        files.tensors(name, &tensors).await
-    }
-}
-
-/// Learning rates of one step.
-#[derive(Debug, Clone, Copy)]
-pub struct Rates {
-    pub dense: f64,
-    pub tables: f64,
-}
-
-impl Rates {
-    /// They rise over the first steps, then stay.
-    pub fn at(training: &Training, step: u64) -> Rates {
-        let rate = &training.learning_rate;
-        let warm = if rate.warmup_steps == 0 { 1.0 } else { ((step + 1) as f64 / rate.warmup_steps as f64).min(1.0) };
-        Rates { dense: rate.dense * warm, tables: rate.tables * warm }
-    }
-
-    pub fn adagrad(&self, training: &Training) -> RowwiseAdagrad {
-        RowwiseAdagrad {
-            learning_rate: self.tables as f32,
-            epsilon: ADAGRAD_EPSILON,
-            weight_decay: training.table_decay as f32,
+        steps.push(("steps".into(), [self.steps]));
+        steps.push(("temperature.steps".into(), [self.temperature.steps as u64]));
+        let of_temperature = [self.temperature.moments.0, self.temperature.moments.1];
+        let inverse = [weights.inv_temperature];
+        let mut tensors = vec![
+            Named::new("temperature.moments", &[2], Values::F64(&of_temperature)),
+            Named::new("temperature.inverse", &[1], Values::F64(&inverse)),
+        ];
+        tensors.extend(steps.iter().map(|(name, steps)| Named::new(name, &[1], Values::U64(steps))));
+        tensors.extend(moments.iter().map(|(name, shape, values)| Named::f32(name, shape, values)));
+        for (name, moments) in &self.moments {
+            let table = &weights.tables[name];
+            let shape = [table.len(), table.dim];
+            tensors.push(Named::f32(format!("table.{name}.moment_1"), &shape, &moments.first));
+            tensors.push(Named::f32(format!("table.{name}.moment_2"), &shape, &moments.second));
         }
+        files.tensors(keys::OPTIMIZER, tensors).await
+    }
+
+    /// Reads what [`Optimizers::write`] wrote for `weights`, whose temperature becomes exact.
+    pub async fn read(store: &Store, entry: &FileEntry, training: &Training, weights: &mut Weights) -> Result<Self> {
+        let mut file = tensors::read(store, entry, "train the model anew", |_| true).await?;
+        let mut all = Optimizers::without_tables(training, weights);
+        if training.table_optimizer == TableOptimizer::Adam {
+            for (name, table) in &weights.tables {
+                let mut moment = |of: &str| file.f32(&format!("table.{name}.{of}"), &[table.len(), table.dim]);
+                let moments = Moments { first: moment("moment_1")?, second: moment("moment_2")? };
+                all.moments.insert(name.clone(), moments);
+            }
+        }
+        for (side, optimizer, dense) in [("user", &mut all.user, &weights.user), ("item", &mut all.item, &weights.item)]
+        {
+            for (at, (state, parameter)) in optimizer.states.iter_mut().zip(dense.parameters()).enumerate() {
+                if !file.has(&format!("{side}.{at}.steps")) {
+                    continue;
+                }
+                let [rows, cols] = parameter.dims();
+                let mut moment = |name: &str| -> Result<Tensor<2>> {
+                    let values = file.f32(&format!("{side}.{at}.{name}"), &[rows, cols])?;
+                    Ok(tensor(values, rows, cols, &parameter.device()))
+                };
+                let (moment_1, moment_2) = (moment("moment_1")?, moment("moment_2")?);
+                let time = file.u64(&format!("{side}.{at}.steps"), &[1])?[0] as usize;
+                *state = Some(AdamWState::new(AdaptiveMomentumState::new(time, moment_1, moment_2)));
+            }
+        }
+        let moments = file.f64("temperature.moments", &[2])?;
+        all.temperature =
+            ScalarAdam { steps: file.u64("temperature.steps", &[1])?[0] as i32, moments: (moments[0], moments[1]) };
+        all.steps = file.u64("steps", &[1])?[0];
+        weights.inv_temperature = file.f64("temperature.inverse", &[1])?[0];
+        Ok(all)
     }
 }
 
-/// What all gradients are multiplied by so that their common norm is at most `clip` (0 is no limit).
-pub fn clip_scale<'a>(gradients: impl Iterator<Item = &'a Tensor<2>>, clip: f64) -> Result<f64> {
-    if clip == 0.0 {
-        return Ok(1.0);
-    }
+/// The common norm of gradients.
+pub fn norm<'a>(gradients: impl Iterator<Item = &'a Tensor<2>>) -> Result<f64> {
     let mut squares = 0.0;
     for gradient in gradients {
         let values = read(gradient.clone())?;
         squares += dot_f64(&values, &values);
     }
-    Ok(if squares.sqrt() > clip { clip / squares.sqrt() } else { 1.0 })
+    Ok(squares.sqrt())
 }
 
 /// Rows of numbers as a tensor.

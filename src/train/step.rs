@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor};
 
 use super::batches::Batch;
-use super::optimizer::{Optimizers, Rates, clip_scale, tensor};
+use super::optimizer::{Optimizers, norm, tensor};
+use super::schedule::Rates;
+use super::trained::Trained;
 use crate::config::{Config, LossKind, Training};
 use crate::error::{Error, Result};
 use crate::features::{FeatureSpec, Side};
@@ -33,9 +35,13 @@ pub struct Trainer<'a> {
     config: &'a Config,
     spec: &'a FeatureSpec,
     device: Device,
+    /// Steps of the whole training, for the schedule of the rates.
+    total: u64,
     pub weights: Weights,
     pub optimizers: Optimizers,
     pub profile: Profile,
+    /// Norm of the last step's dense gradient before it was clipped; none without `training.clip`.
+    pub gradient_norm: Option<f64>,
     kernel: SoftmaxKernel,
     outputs: SoftmaxOutputs,
     inputs: [Input; 2],
@@ -52,16 +58,30 @@ struct Pass {
 }
 
 impl<'a> Trainer<'a> {
-    pub fn new(config: &'a Config, spec: &'a FeatureSpec, device: Device) -> Self {
+    /// Fresh weights, for a training of `total` steps.
+    pub fn new(config: &'a Config, spec: &'a FeatureSpec, device: Device, total: u64) -> Self {
         let weights = Weights::new(spec, config.training.seed, config.model.temperature, &device);
-        let optimizers = Optimizers::new(&config.training, &weights.user, &weights.item);
+        let optimizers = Optimizers::new(&config.training, &weights);
+        Trainer::with(config, spec, device, total, Trained { weights, optimizers })
+    }
+
+    /// Goes on from weights and the state of their optimizers.
+    pub fn with(
+        config: &'a Config,
+        spec: &'a FeatureSpec,
+        device: Device,
+        total: u64,
+        Trained { weights, optimizers }: Trained,
+    ) -> Self {
         Trainer {
             config,
             spec,
             device,
+            total,
             weights,
             optimizers,
             profile: Profile::default(),
+            gradient_norm: None,
             kernel: SoftmaxKernel::new(),
             outputs: SoftmaxOutputs::default(),
             inputs: Default::default(),
@@ -72,7 +92,7 @@ impl<'a> Trainer<'a> {
     /// Learns from one batch; returns its loss in nats.
     pub fn step(&mut self, batch: &Batch) -> Result<f64> {
         let training = &self.config.training;
-        let rates = Rates::at(training, self.optimizers.steps);
+        let rates = self.rates();
         let user = self.forward(Side::User, batch)?;
         let item = self.forward(Side::Item, batch)?;
         timed(&mut self.profile.softmax, || {
@@ -83,18 +103,7 @@ impl<'a> Trainer<'a> {
             return Ok(self.outputs.loss);
         }
         let (user_input, item_input) = self.backward(user, item, training)?;
-        timed(&mut self.profile.table_update, || {
-            update_tables(
-                &mut self.weights,
-                self.spec,
-                &mut self.scatter,
-                batch,
-                &user_input,
-                &item_input,
-                &rates,
-                training,
-            )
-        });
+        self.update_tables(batch, &user_input, &item_input, rates.tables);
         if self.config.model.learn_temperature {
             let inverse = self.weights.inv_temperature;
             let change = self.optimizers.temperature.step(self.outputs.d_inv_temperature * inverse, rates.dense);
@@ -103,6 +112,11 @@ impl<'a> Trainer<'a> {
         }
         self.optimizers.steps += 1;
         Ok(self.outputs.loss)
+    }
+
+    /// Learning rates of the next step.
+    pub fn rates(&self) -> Rates {
+        Rates::at(&self.config.training, self.optimizers.steps, self.total)
     }
 
     /// Losses of the rows of the last batch.
@@ -171,13 +185,24 @@ impl<'a> Trainer<'a> {
         drop((user, item));
         self.profile.backward += started.elapsed();
         let started = Instant::now();
-        let rate = Rates::at(training, self.optimizers.steps).dense;
-        let scale = clip_scale(by_tower.iter().flatten(), training.clip)?;
+        let rate = self.rates().dense;
+        self.gradient_norm = (training.clip > 0.0).then(|| norm(by_tower.iter().flatten())).transpose()?;
+        let scale = self.gradient_norm.filter(|norm| *norm > training.clip).map_or(1.0, |norm| training.clip / norm);
         let of_item = by_tower.pop().unwrap_or_default();
         self.optimizers.user.step(&mut self.weights.user, by_tower.pop().unwrap_or_default(), scale, rate);
         self.optimizers.item.step(&mut self.weights.item, of_item, scale, rate);
         self.profile.dense_update += started.elapsed();
         Ok((d_user, d_item))
+    }
+    fn update_tables(&mut self, batch: &Batch, d_user: &[f32], d_item: &[f32], rate: f64) {
+        let started = Instant::now();
+        for (name, table) in &mut self.weights.tables {
+            let mut sources = table_gradients(&self.spec.user, &batch.users, name, d_user);
+            sources.extend(table_gradients(&self.spec.item, &batch.items, name, d_item));
+            let gradients = self.scatter.run(table, &sources);
+            self.optimizers.step_table(name, table, gradients, &self.config.training, rate);
+        }
+        self.profile.table_update += started.elapsed();
     }
 }
 
@@ -214,25 +239,6 @@ fn loss(loss: &crate::config::Loss) -> Loss {
         LossKind::Bpr => Loss::Bpr,
         LossKind::Triplet => Loss::Triplet { margin },
         LossKind::BinaryCrossEntropy => Loss::BinaryCrossEntropy { negative_weight },
-    }
-}
-
-#[allow(clippy::too_many_arguments, reason = "the parts of a step, borrowed apart")]
-fn update_tables(
-    weights: &mut Weights,
-    spec: &FeatureSpec,
-    scatter: &mut Scatter,
-    batch: &Batch,
-    d_user: &[f32],
-    d_item: &[f32],
-    rates: &Rates,
-    training: &Training,
-) {
-    for (name, table) in &mut weights.tables {
-        let mut sources = table_gradients(&spec.user, &batch.users, name, d_user);
-        sources.extend(table_gradients(&spec.item, &batch.items, name, d_item));
-        let gradients = scatter.run(table, &sources);
-        table.apply(gradients, &rates.adagrad(training));
     }
 }
 

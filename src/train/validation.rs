@@ -9,6 +9,7 @@ use super::random;
 use crate::config::Training;
 use crate::error::Result;
 use crate::features::Side;
+use crate::job::Stop;
 use crate::kernels::math::{Layout, Output, dot, multiply};
 use crate::model::Weights;
 
@@ -52,18 +53,31 @@ impl Validation {
 
     /// Share of the rows whose item is among the k best of the catalogue by exact inner product, without the user's
     /// other positives.
-    pub fn recall(&self, data: &Data, weights: &Weights, training: &Training, device: &Device) -> Result<f64> {
+    pub fn recall(
+        &self,
+        data: &Data,
+        weights: &Weights,
+        training: &Training,
+        device: &Device,
+        stop: &Stop,
+    ) -> Result<f64> {
+        stop.check()?;
         let all: Vec<u32> = (0..data.catalogue.rows as u32).collect();
         let items = weights.vectors_of(&data.spec, Side::Item, &data.catalogue, &all, device)?;
         let targets = targets(data);
         let mut users = Vec::new();
         for rows in self.rows.chunks(4096) {
+            stop.check()?;
             let batch = select_users(data, training, &targets, rows);
             users.extend(weights.vectors(&data.spec, Side::User, &batch, device)?);
         }
         let dim = data.spec.dim;
         let blocks = users.par_chunks(QUERIES * dim).enumerate();
-        let found: usize = blocks.map(|(block, users)| self.found(data, block * QUERIES, users, &items, dim)).sum();
+        let found = blocks.map(|(block, users)| {
+            stop.check()?;
+            Ok(self.found(data, block * QUERIES, users, &items, dim))
+        });
+        let found: usize = found.sum::<Result<usize>>()?;
         Ok(found as f64 / self.rows.len().max(1) as f64)
     }
 

@@ -153,7 +153,7 @@ async fn a_step_has_the_loss_and_the_gradient_of_the_formulas() {
     let mut batches = Batches::new(&data, &config.training);
     batches.start_epoch(1);
     let batch = batches.batch(0);
-    let mut trainer = Trainer::new(config, &data.spec, crate::model::device("cpu").unwrap());
+    let mut trainer = Trainer::new(config, &data.spec, crate::model::device("cpu").unwrap(), 100);
     let before = trainer.weights.clone();
     let tables: BTreeMap<String, Vec<f64>> = before
         .tables

@@ -15,7 +15,7 @@ async fn taught(name: &str, mining: &str) -> (Planted, Data, Weights) {
     let config = &planted.job.config;
     let mut batches = Batches::new(&data, &config.training);
     batches.start_epoch(1);
-    let mut trainer = Trainer::new(config, &data.spec, device("cpu").unwrap());
+    let mut trainer = Trainer::new(config, &data.spec, device("cpu").unwrap(), 100);
     for step in 0..Batches::steps(&data, &config.training) {
         trainer.step(&batches.batch(step)).unwrap();
     }

@@ -33,6 +33,16 @@ async fn a_planted_taste_is_found_far_better_than_by_popularity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn adam_on_the_tables_and_a_falling_rate_find_the_taste_too() {
+    let rates = "training.learning_rate={dense: 0.005, tables: 0.01, warmup_steps: 5, schedule: cosine}";
+    let planted = Planted::new("adam", 6000, &["training.table_optimizer=adam", rates]).await;
+    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let trained = planted.train("model").await.unwrap();
+    let (recall, popularity) = (trained.facts.best_recall.unwrap(), popularity_recall(&data));
+    assert!(recall > 0.3 && recall > 3.0 * popularity, "recall@10 {recall:.3}, popularity {popularity:.3}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_files_are_the_same_for_any_number_of_threads() {
     let mut written = Vec::new();
     for threads in ["1", "2", "5"] {
@@ -42,9 +52,40 @@ async fn the_files_are_the_same_for_any_number_of_threads() {
         let planted = Planted::new("threads", 2000, &changes).await;
         written.push(planted.train("model").await.unwrap().files);
     }
-    assert_eq!(written[0].len(), 5);
+    assert_eq!(written[0].len(), 6);
     assert_eq!(written[0], written[1]);
     assert_eq!(written[0], written[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_tells_its_losses_rates_and_recalls_step_by_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let curves = format!("training.tensorboard={}", folder.path().display());
+    let changes = ["training.epochs=3", "training.metrics_steps=4", "training.learning_rate.schedule=linear", &curves];
+    let planted = Planted::new("metrics", 2000, &changes).await;
+    let trained = planted.train("model").await.unwrap();
+    let text = planted.job.output.get_existing("model/training.jsonl").await.unwrap();
+    let text = std::str::from_utf8(&text).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (steps, epochs): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["event"] == "step");
+    let total = 3 * trained.facts.examples.div_ceil(128);
+    let at: Vec<u64> = steps.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert_eq!(at, (1..=total / 4).map(|n| n * 4).collect::<Vec<u64>>());
+    let last = steps[steps.len() - 1];
+    let number = |line: &serde_json::Value, key: &str| line[key].as_f64().unwrap();
+    assert!(number(last, "loss") < number(steps[0], "loss"), "{text}");
+    assert!(number(last, "dense_rate") < 0.2 * number(steps[1], "dense_rate"), "{text}");
+    assert!(steps.iter().all(|line| number(line, "gradient_norm") > 0.0), "{text}");
+    assert_eq!(epochs.len(), 3);
+    for (told, epoch) in epochs.iter().zip(&trained.facts.epochs) {
+        // serde_json reads a number back to within its last bit
+        assert!((number(told, "loss") - epoch.loss).abs() < 1e-12, "{text}");
+        assert!((number(told, "recall") - epoch.recall.unwrap()).abs() < 1e-12, "{text}");
+    }
+    let run = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    assert!(run.file_name().unwrap().to_str().unwrap().starts_with("planted-dt=2026-11-20-"), "{}", run.display());
+    let file = std::fs::read_dir(run).unwrap().next().unwrap().unwrap().path();
+    assert!(std::fs::metadata(file).unwrap().len() > lines.len() as u64 * 60, "a point for each line");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,6 +110,33 @@ async fn a_written_model_gives_the_vectors_of_the_one_in_memory() {
     let keys: Vec<&str> = embedded.files.iter().map(|file| file.key.as_str()).collect();
     assert_eq!(keys[0], "embeddings/part-00000-of-00004.parquet");
     assert_eq!(embedded.files.iter().map(|file| file.rows.unwrap()).collect::<Vec<_>>(), [50; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_training_leaves_is_read_back_to_the_bit() {
+    use crate::model::{Files, device, read_spec};
+    use crate::train::trained::Trained;
+    for optimizer in ["adagrad", "adam"] {
+        let name = format!("trained-{optimizer}");
+        let changes =
+            [&format!("training.table_optimizer={optimizer}"), "training.epochs=2", "model.learn_temperature=true"];
+        let planted = Planted::new(&name, 1000, &changes).await;
+        let (store, training) = (&planted.job.output, &planted.job.config.training);
+        let files = planted.train("model").await.unwrap().files;
+        let (spec, _) = read_spec(store, "model", &files).await.unwrap();
+        let cpu = device("cpu").unwrap();
+        let read = Trained::read(store, "model", &files, &spec, training, &cpu).await.unwrap();
+        assert!(read.optimizers.steps > 0);
+        let mut again = Files::new(store, "again");
+        again.weights(&spec, &read.weights).await.unwrap();
+        read.optimizers.write(&read.weights, &mut again).await.unwrap();
+        let again = again.finish();
+        assert_eq!(again.len(), 3);
+        for file in again {
+            let first = files.iter().find(|first| first.key == file.key.replace("again", "model")).unwrap();
+            assert_eq!((first.bytes, &first.sha256), (file.bytes, &file.sha256), "{}", file.key);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,4 +226,24 @@ async fn mistakes_are_named_with_table_column_and_feature() {
     let empty = Planted::new("mistake-empty", 0, &[]).await;
     texts.push(empty.train("model").await.err().map(|error| error.to_string()).unwrap_or_default());
     insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_or_a_loss_that_are_no_numbers_leave_the_last_checkpoint_and_say_where() {
+    let marker = "checkpoints/model/00001-000000000/checkpoint.json";
+    for (of, told) in [
+        ("tables", "training: `country.rows` has a value that is not finite in row 0"),
+        ("dense", "training: the loss is NaN in epoch 1, step 1"),
+    ] {
+        let (name, rate) = (format!("nan-{of}"), format!("training.learning_rate.{of}=1e38"));
+        // the first is written before any step, the next ones after the loss is known to be a number
+        let often = "training.checkpoint.minutes=0.0000001";
+        let planted = Planted::new(&name, 300, &[&rate, "training.learning_rate.warmup_steps=0", often]).await;
+        let text = planted.train("model").await.err().unwrap().to_string();
+        assert!(text.starts_with(told) && text.contains("is good and is kept: memory://"), "{text}");
+        assert!(planted.job.output.get(marker).await.unwrap().is_some());
+        // started again, it goes on from there and comes to the same end
+        let again = planted.train("again/model").await.err().unwrap().to_string();
+        assert!(again.starts_with(told), "{again}");
+    }
 }

@@ -89,7 +89,7 @@ impl Planted {
     }
 
     pub async fn train(&self, folder: &str) -> Result<Written<TrainFacts>> {
-        crate::train::run(&self.job, &self.samples, folder).await
+        crate::train::run(&self.job, &self.samples, "checkpoints", folder).await
     }
 }
 

@@ -1,0 +1,192 @@
+//! Adam for embedding tables: only the rows that a batch has touched take a step.
+
+use rayon::prelude::*;
+
+use super::{EmbeddingTable, ROWS_PER_PIECE};
+use crate::math::fma;
+use crate::pooling::RowGradients;
+
+/// Adam's running means for every value of a table: twice the table's memory beside it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// Of the gradient `[rows, dim]`.
+    pub first: Vec<f32>,
+    /// Of its square `[rows, dim]`.
+    pub second: Vec<f32>,
+}
+
+impl Moments {
+    /// Zeros for a table.
+    pub fn new(table: &EmbeddingTable) -> Self {
+        Moments { first: vec![0.0; table.rows.len()], second: vec![0.0; table.rows.len()] }
+    }
+}
+
+/// One step of lazy Adam.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LazyAdam {
+    pub learning_rate: f32,
+    pub betas: (f64, f64),
+    pub epsilon: f32,
+    /// L2 decay, added to the gradient; touched rows only. 0 for none.
+    pub weight_decay: f32,
+    /// Which step of the training this is, from 1: the means are corrected by it, not by how often a row was touched.
+    pub step: u64,
+}
+
+impl EmbeddingTable {
+    /// Steps the touched rows: with `g += weight_decay * row`, `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
+    /// `row -= learning_rate * m / (1 - b1^step) / (sqrt(v / (1 - b2^step)) + epsilon)`. Other rows and their moments stay
+    /// as they are.
+    ///
+    /// Source: Kingma and Ba 2015, algorithm 1; the lazy variant as PyTorch's SparseAdam has it.
+    ///
+    /// # Panics
+    /// If `moments` are of another table.
+    pub fn apply_adam(&mut self, grads: &RowGradients, moments: &mut Moments, optimizer: &LazyAdam) {
+        let dim = self.dim;
+        assert_eq!(grads.dim(), dim, "gradients of another dimension");
+        let sizes = (moments.first.len(), moments.second.len());
+        assert_eq!(sizes, (self.rows.len(), self.rows.len()), "moments of another table");
+        let step = Step::new(optimizer);
+        let rows = cut(&mut self.rows, dim, grads.rows());
+        let first = cut(&mut moments.first, dim, grads.rows());
+        let second = cut(&mut moments.second, dim, grads.rows());
+        let pieces = grads.rows().par_chunks(ROWS_PER_PIECE).zip(grads.values().par_chunks(ROWS_PER_PIECE * dim));
+        pieces.zip(rows).zip(first).zip(second).for_each(|((((ids, values), rows), first), second)| {
+            for (id, g) in ids.iter().zip(values.chunks_exact(dim)) {
+                let at = (id - ids[0]) as usize * dim;
+                step.row(&mut rows[at..at + dim], &mut first[at..at + dim], &mut second[at..at + dim], g);
+            }
+        });
+    }
+}
+
+/// Of each piece of sorted `ids` the values from its first to its last row.
+fn cut<'a>(mut values: &'a mut [f32], dim: usize, ids: &[u32]) -> Vec<&'a mut [f32]> {
+    let len = values.len() / dim;
+    let mut start = 0;
+    let pieces = ids.chunks(ROWS_PER_PIECE).map(|ids| {
+        let (first, last) = (ids[0] as usize, ids[ids.len() - 1] as usize);
+        assert!(start <= first && last < len, "row ids must be sorted and below {len}");
+        let _untouched = values.split_off_mut(..(first - start) * dim);
+        start = last + 1;
+        values.split_off_mut(..(start - first) * dim).expect("checked above")
+    });
+    pieces.collect()
+}
+
+/// The numbers of one step that all rows share.
+struct Step {
+    betas: (f32, f32),
+    /// 1 - beta, from f64.
+    rest: (f32, f32),
+    /// `learning_rate / (1 - b1^step)`.
+    rate: f32,
+    /// `1 / (1 - b2^step)`.
+    correction: f32,
+    epsilon: f32,
+    decay: f32,
+}
+
+impl Step {
+    fn new(optimizer: &LazyAdam) -> Self {
+        let (b1, b2) = optimizer.betas;
+        // past this many steps the corrections are 1 in f32
+        let step = optimizer.step.clamp(1, 1 << 20) as i32;
+        Step {
+            betas: (b1 as f32, b2 as f32),
+            rest: ((1.0 - b1) as f32, (1.0 - b2) as f32),
+            rate: (f64::from(optimizer.learning_rate) / (1.0 - b1.powi(step))) as f32,
+            correction: (1.0 / (1.0 - b2.powi(step))) as f32,
+            epsilon: optimizer.epsilon,
+            decay: optimizer.weight_decay,
+        }
+    }
+
+    #[inline]
+    fn row(&self, weights: &mut [f32], first: &mut [f32], second: &mut [f32], g: &[f32]) {
+        for (((w, m), v), &g) in weights.iter_mut().zip(first).zip(second).zip(g) {
+            let g = fma(self.decay, *w, g);
+            *m = fma(self.betas.0, *m, self.rest.0 * g);
+            *v = fma(self.betas.1, *v, self.rest.1 * g * g);
+            *w -= self.rate * *m / ((*v * self.correction).sqrt() + self.epsilon);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::RowInit;
+
+    /// Rows touched in a step, and their gradients.
+    fn gradients(step: u64, dim: usize) -> (Vec<u32>, Vec<f32>) {
+        let ids: Vec<u32> = (0..2000).filter(|id| (id + step as u32) % 3 == 1 || *id == 1999).collect();
+        let values = (0..ids.len() * dim).map(|k| ((k as u64 * 37 + step * 11) % 101) as f32 * 0.02 - 1.0).collect();
+        (ids, values)
+    }
+
+    #[test]
+    fn three_steps_agree_with_f64_and_leave_other_rows_alone() {
+        for weight_decay in [0.0, 0.03] {
+            let dim = 11;
+            let mut table = EmbeddingTable::new(2000, dim, &RowInit { seed: 42, scale: 0.25, accumulator: 0.0 });
+            let mut moments = Moments::new(&table);
+            let mut expected: Vec<f64> = table.rows.iter().map(|w| f64::from(*w)).collect();
+            let (mut m, mut v) = (vec![0.0f64; expected.len()], vec![0.0f64; expected.len()]);
+            for step in 1..=3 {
+                let optimizer =
+                    LazyAdam { learning_rate: 0.01, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay, step };
+                let before = (table.clone(), moments.clone());
+                let (ids, values) = gradients(step, dim);
+                table.apply_adam(&RowGradients::new(dim, ids.clone(), values.clone()), &mut moments, &optimizer);
+                for (id, g) in ids.iter().zip(values.chunks(dim)) {
+                    for (k, g) in g.iter().enumerate() {
+                        let at = *id as usize * dim + k;
+                        let g = f64::from(*g) + f64::from(weight_decay) * expected[at];
+                        m[at] = 0.9 * m[at] + 0.1 * g;
+                        v[at] = 0.999 * v[at] + 0.001 * g * g;
+                        let corrected =
+                            (m[at] / (1.0 - 0.9f64.powi(step as i32)), v[at] / (1.0 - 0.999f64.powi(step as i32)));
+                        expected[at] -= 0.01 * corrected.0 / (corrected.1.sqrt() + 1e-8);
+                    }
+                }
+                for row in (0..2000).filter(|row| ids.binary_search(row).is_err()) {
+                    let range = row as usize * dim..(row as usize + 1) * dim;
+                    assert_eq!(table.rows[range.clone()], before.0.rows[range.clone()]);
+                    assert_eq!(moments.first[range.clone()], before.1.first[range]);
+                }
+            }
+            for (at, (found, expected)) in table.rows.iter().zip(&expected).enumerate() {
+                // a gradient of nearly 0 has a direction, and no certain one
+                let certain = m[at].abs() > 1e-6 || m[at] == 0.0;
+                assert!(!certain || (f64::from(*found) - expected).abs() < 2e-6, "{at}: {found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_result_is_the_same_for_any_number_of_threads() {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut table = EmbeddingTable::new(2000, 7, &RowInit::usual(7, 1));
+            let mut moments = Moments::new(&table);
+            let (ids, values) = gradients(1, 7);
+            let grads = RowGradients::new(7, ids, values);
+            let optimizer =
+                LazyAdam { learning_rate: 0.01, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.1, step: 1 };
+            pool.install(|| table.apply_adam(&grads, &mut moments, &optimizer));
+            (table, moments)
+        };
+        assert_eq!(run(1), run(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "moments of another table")]
+    fn moments_of_another_table_are_refused() {
+        let mut table = EmbeddingTable::new(4, 2, &RowInit::usual(2, 1));
+        let optimizer = LazyAdam { learning_rate: 0.1, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, step: 1 };
+        table.apply_adam(&RowGradients::new(2, vec![1], vec![0.0; 2]), &mut Moments::default(), &optimizer);
+    }
+}

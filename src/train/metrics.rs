@@ -1,0 +1,140 @@
+//! What a training tells about itself on the way: `training.jsonl`, which is part of the model and so knows no clock, and
+//! TensorBoard's curves, which also have rates by the clock.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::state::{Exact, State};
+use super::step::Trainer;
+use super::tensorboard::Board;
+use crate::error::Result;
+use crate::job::Job;
+
+/// What is known so far; a checkpoint carries it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Lines {
+    /// `training.jsonl` so far.
+    pub text: String,
+    /// Losses of the rows since its last line, and their number.
+    loss: Exact,
+    rows: u64,
+}
+
+/// One line of `training.jsonl`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Line {
+    /// After every few steps.
+    Step {
+        /// Of the whole training, from 1.
+        step: u64,
+        epoch: u32,
+        /// Mean over the rows since the line before.
+        loss: f64,
+        dense_rate: f64,
+        table_rate: f64,
+        /// Before it is clipped; null without `training.clip` or dense layers.
+        gradient_norm: Option<f64>,
+        temperature: f64,
+    },
+    Epoch {
+        step: u64,
+        epoch: u32,
+        loss: f64,
+        recall: Option<f64>,
+    },
+}
+
+/// Writes the lines and the curves of one training.
+pub struct Metrics {
+    every: u64,
+    board: Option<Board>,
+    /// Since the last point.
+    since: Instant,
+}
+
+impl Metrics {
+    /// `digest` tells trainings of a date apart, and `steps` are made already.
+    pub fn new(job: &Job, digest: &str, steps: u64) -> Result<Self> {
+        let training = &job.config.training;
+        let folder = training.tensorboard.as_ref().map(|path| {
+            let name = format!("{}-dt={}-{}", job.config.name, job.date, &digest[..digest.len().min(8)]);
+            PathBuf::from(job.config.resolve(path)).join(name.replace('/', "_"))
+        });
+        let board = folder.map(|folder| Board::create(&folder, steps, Utc::now())).transpose()?;
+        if let Some(board) = &board {
+            info!(file = %board.path().display(), "writes curves for TensorBoard");
+        }
+        Ok(Metrics { every: training.metrics_steps, board, since: Instant::now() })
+    }
+
+    /// After a step with the mean loss `loss` of `rows` rows, at the rates `rates`.
+    pub fn step(
+        &mut self,
+        state: &mut State,
+        trainer: &Trainer,
+        rates: super::schedule::Rates,
+        loss: f64,
+        rows: usize,
+    ) {
+        state.metrics.loss.0 += loss * rows as f64;
+        state.metrics.rows += rows as u64;
+        let step = trainer.optimizers.steps;
+        if self.every == 0 || !step.is_multiple_of(self.every) {
+            return;
+        }
+        let Lines { loss, rows, .. } = state.metrics;
+        let mean = loss.0 / rows as f64;
+        let temperature = 1.0 / trainer.weights.inv_temperature;
+        let gradient_norm = trainer.gradient_norm;
+        state.metrics.add(&Line::Step {
+            step,
+            epoch: state.epoch,
+            loss: mean,
+            dense_rate: rates.dense,
+            table_rate: rates.tables,
+            gradient_norm,
+            temperature,
+        });
+        let mut points = vec![
+            ("loss", mean),
+            ("learning_rate/dense", rates.dense),
+            ("learning_rate/tables", rates.tables),
+            ("temperature", temperature),
+            ("examples_per_second", rows as f64 / self.since.elapsed().as_secs_f64()),
+        ];
+        points.extend(gradient_norm.map(|norm| ("gradient_norm", norm)));
+        (state.metrics.loss, state.metrics.rows, self.since) = (Exact(0.0), 0, Instant::now());
+        self.draw(step, &points);
+    }
+
+    /// After an epoch's measurement, while the state still stands in it.
+    pub fn epoch(&mut self, state: &mut State, steps: u64, recall: Option<f64>) {
+        let loss = state.loss.0;
+        state.metrics.add(&Line::Epoch { step: steps, epoch: state.epoch, loss, recall });
+        let mut points = vec![("epoch/loss", loss)];
+        points.extend(recall.map(|recall| ("epoch/recall", recall)));
+        self.draw(steps, &points);
+    }
+
+    /// A disk that is full must not end a training.
+    fn draw(&mut self, step: u64, points: &[(&str, f64)]) {
+        if let Some(board) = &mut self.board
+            && let Err(error) = board.scalars(step, points, Utc::now())
+        {
+            warn!(file = %board.path().display(), "TensorBoard's file ends here: {error}");
+            self.board = None;
+        }
+    }
+}
+
+impl Lines {
+    fn add(&mut self, line: &Line) {
+        self.text.push_str(&serde_json::to_string(line).expect("a line is JSON"));
+        self.text.push('\n');
+    }
+}
