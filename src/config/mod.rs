@@ -1,11 +1,13 @@
 //! The config file: settings only, never live objects. One concern a file.
 
+mod duration;
 mod evaluation;
 mod features;
 mod index;
 mod load;
 mod model;
 mod ordered;
+mod publishing;
 mod reference;
 mod samples;
 mod size;
@@ -16,11 +18,13 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use duration::Duration;
 pub use evaluation::{Evaluation, Gates};
 pub use features::{Feature, FeatureKind, Features, NumericTransform, Pooling};
 pub use index::{Embedding, Index};
 pub use load::Overrides;
 pub use model::{Activation, Combine, Model, Tower};
+pub use publishing::{Lease, Retention};
 pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
 pub use size::ByteSize;
@@ -70,6 +74,12 @@ pub struct Config {
     /// What a candidate must reach before it is published. A refused candidate exits with 65.
     #[serde(default)]
     pub gates: Gates,
+    /// Who may write to the output now.
+    #[serde(default)]
+    pub lease: Lease,
+    /// What `release gc` keeps.
+    #[serde(default)]
+    pub retention: Retention,
     /// The folder that relative paths count from: that of the config file.
     #[serde(skip)]
     pub base: std::path::PathBuf,

@@ -2,12 +2,16 @@
 
 mod credentials;
 mod files;
+mod lease;
 mod open;
 mod read;
 mod shards;
+#[cfg(test)]
+pub mod simulated;
 mod store;
 
 pub use files::FileEntry;
+pub use lease::{Clock, Holder, Lease, Turn, user_and_host};
 pub use open::open;
 pub use read::{decode_parquet, parquet_schema, read_parquet, read_parquet_stream, sorted_parts};
 pub use shards::{ShardWriter, encode_parquet};
