@@ -57,8 +57,9 @@ pub async fn garbage(output: &Store, keep: &Retention, now: DateTime<Utc>) -> Re
 /// Removes garbage.
 pub async fn gc(output: &Store, lease: &Lease, keep: &Retention) -> Result<Garbage> {
     finish_removals(output, lease, keep).await?;
-    pinned(output, lease, keep).await?;
+    let pinned = pinned(output, lease, keep).await?;
     let mut found = garbage(output, keep, lease.now().await?).await?;
+    found.folders.retain(|folder| !pinned.contains(&folder.key));
     lease.check().await?;
     if !found.releases.is_empty() {
         // from here on those numbers are no releases, whatever turns up under them
@@ -96,28 +97,28 @@ async fn remove(
     lease: &Lease,
     keep: &Retention,
     key: &str,
-    units_: &BTreeSet<String>,
+    condemned: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>> {
     // pins before releases: a pin that is gone has become a release, or nothing
     let pinned = pinned(output, lease, keep).await?;
-    let now = lease.now().await?;
-    let (_, refused) = rejected(output, now - TimeDelta::days(i64::from(keep.keep_days))).await?;
+    let young = lease.now().await? - TimeDelta::days(i64::from(keep.keep_days));
+    let (_, refused) = rejected(output, young).await?;
     let referred: BTreeSet<String> = list(output).await?.iter().chain(&refused).flat_map(units).collect();
-    let free = |unit: &&String| !pinned.contains(*unit) && !referred.contains(*unit);
-    let victims: BTreeSet<String> = units_.iter().filter(free).cloned().collect();
+    let (spared, victims): (BTreeSet<_>, BTreeSet<_>) =
+        condemned.difference(&referred).cloned().partition(|unit| pinned.contains(unit));
     for unit in &victims {
         lease.check().await?;
         let mut objects = output.list(unit).await?;
-        if objects.iter().any(|object| now - object.modified <= grace(keep)) {
-            continue;
-        }
         // manifests first: from then on no run takes the rest for finished
         objects.sort_by_key(|object| !object.key.ends_with(keys::MANIFEST));
         for object in objects {
             output.delete(&object.key).await?;
         }
     }
-    output.delete(key).await?;
+    // a deletion of an earlier attempt may still be under way, so what is only pinned stays condemned
+    if spared.is_empty() {
+        output.delete(key).await?;
+    }
     Ok(victims)
 }
 

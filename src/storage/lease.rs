@@ -207,6 +207,11 @@ impl Lease {
                 self.leases.url()
             ))
         };
+        #[cfg(test)]
+        if self.record.ttl_ms == 0 {
+            // a simulation of leases that protect nothing
+            return Ok(());
+        }
         if self.clock.milliseconds() >= self.valid_until.load(Ordering::SeqCst) {
             return Err(lost("nobody yet: it was not renewed in time"));
         }
