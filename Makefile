@@ -1,5 +1,5 @@
 # Each target does its own set-up: missing system packages, then the build.
-.PHONY: help setup install-deps build demo test lint bench release clean-demo
+.PHONY: help setup install-deps build demo test soak lint bench release clean-demo
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,6 +15,10 @@ demo: build ## a week of synthetic logs, two daily runs, recommendations for one
 
 test: lint ## everything that CI checks: lint, then every test
 	cargo test --workspace
+
+soak: setup ## what takes minutes: many more simulated schedules, a kill at every change of the store
+	TWOTOWER_SEEDS=50000 cargo test --lib simulation -- --nocapture
+	TWOTOWER_KILLS=all cargo test --test kills -- --nocapture
 
 lint: setup ## format, clippy with warnings denied, docs
 	scripts/lint.sh

@@ -41,6 +41,7 @@ pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &
         non_finite: 0,
         zero: 0,
         duplicate_ids: 0,
+        norm_error: 0.0,
     };
     let mut seen: HashSet<Id> = HashSet::with_capacity(table.rows as usize);
     let bar = job.progress.bar("embed", table.rows);
@@ -57,13 +58,19 @@ pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &
         let vectors = pool.install(|| towers.items(std::slice::from_ref(&batch)))?;
         for vector in vectors.chunks_exact(towers.dim()) {
             found.non_finite += u64::from(vector.iter().any(|value| !value.is_finite()));
-            found.zero += u64::from(vector.iter().all(|value| *value == 0.0));
+            let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            found.zero += u64::from(norm == 0.0);
+            if norm > 0.0 && norm.is_finite() {
+                found.norm_error = found.norm_error.max((norm - 1.0).abs());
+            }
         }
         let rows = table_of(&schema, &ids, vectors, towers.dim())?;
         write(&mut writer, &rows, found.items, table.rows, shards as u64).await?;
         found.items += batch.num_rows() as u64;
         bar.advance(batch.num_rows() as u64);
     }
+    // few digits: a float of seventeen may come back from a manifest as its neighbour
+    found.norm_error = (found.norm_error * 1e9).round() / 1e9;
     info!(items = found.items, dim = found.dim, files = shards, "embedded the catalogue");
     Ok(Written { files: writer.finish().await?, facts: found })
 }

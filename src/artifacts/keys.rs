@@ -2,9 +2,13 @@
 
 use super::RunDate;
 
-/// `samples/dt=D/<digest>`: one set of sample tables.
+pub const SAMPLES: &str = "samples";
+pub const RUNS: &str = "runs";
+
+/// `samples/dt=D/<start of digest>`: every attempt to build one set of sample tables, each in a folder of its own. The manifest
+/// there has the whole digest.
 pub fn samples(date: RunDate, digest: &str) -> String {
-    format!("samples/dt={date}/{digest}")
+    format!("{SAMPLES}/dt={date}/{}", &digest[..digest.len().min(16)])
 }
 
 /// Folder of one sample table.
@@ -14,12 +18,12 @@ pub fn sample_table(samples: &str, table: &str) -> String {
 
 /// `runs/dt=D`: every candidate of a date.
 pub fn runs(date: RunDate) -> String {
-    format!("runs/dt={date}")
+    format!("{RUNS}/dt={date}")
 }
 
 /// One candidate.
 pub fn run(date: RunDate, run_id: &str) -> String {
-    format!("runs/dt={date}/{run_id}")
+    format!("{RUNS}/dt={date}/{run_id}")
 }
 
 /// `checkpoints/dt=D/<digest>`: what a training that was ended early goes on from, by the digest of its inputs. Gone when the
@@ -66,8 +70,57 @@ pub fn release(number: u64) -> String {
 
 /// The number in a release's key.
 pub fn release_number(key: &str) -> Option<u64> {
-    let digits = key.strip_prefix(RELEASES)?.strip_prefix('/')?.strip_suffix(".json")?;
+    numbered(key, ".json")
+}
+
+fn numbered(key: &str, suffix: &str) -> Option<u64> {
+    let digits = key.strip_prefix(RELEASES)?.strip_prefix('/')?.strip_suffix(suffix)?;
     (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+/// `releases/00000007.floor`: every number below it was deleted and never comes back.
+pub fn floor(number: u64) -> String {
+    format!("{RELEASES}/{number:08}.floor")
+}
+
+/// The number in a floor's key.
+pub fn floor_number(key: &str) -> Option<u64> {
+    numbered(key, ".floor")
+}
+
+/// Each writer's turn: `leases/00000012.json`.
+pub const LEASES: &str = "leases";
+
+/// What a publisher is about to refer to: `pins/<id>.json`.
+pub const PINS: &str = "pins";
+
+pub fn pin(id: &str) -> String {
+    format!("{PINS}/{id}.json")
+}
+
+/// What `release gc` is about to remove: `removals/<id>.json`.
+pub const REMOVALS: &str = "removals";
+
+pub fn removal(id: &str) -> String {
+    format!("{REMOVALS}/{id}.json")
+}
+
+/// Candidates that a gate refused: `rejected/dt=D/<run id>.json`.
+pub const REJECTED: &str = "rejected";
+
+pub fn rejected(date: RunDate, run_id: &str) -> String {
+    format!("{REJECTED}/dt={date}/{run_id}.json")
+}
+
+/// The folder that stands or falls as a whole: one candidate, or one attempt at sample tables. `None` for other keys.
+pub fn unit(key: &str) -> Option<String> {
+    let parts: Vec<&str> = key.split('/').collect();
+    let depth = match *parts.first()? {
+        RUNS => 3,
+        SAMPLES => 4,
+        _ => return None,
+    };
+    (parts.len() >= depth).then(|| parts[..depth].join("/"))
 }
 
 #[cfg(test)]
@@ -79,5 +132,15 @@ mod tests {
         assert_eq!(release_number(&release(42)), Some(42));
         assert_eq!(release_number("releases/tmp.json"), None);
         assert_eq!(release_number("releases/42.json"), None);
+        assert_eq!(release_number(&floor(42)), None);
+        assert_eq!(floor_number(&floor(42)), Some(42));
+    }
+
+    #[test]
+    fn what_is_removed_together_is_a_candidate_or_an_attempt() {
+        assert_eq!(unit("runs/dt=2026-11-20/r1/model/tables.safetensors").as_deref(), Some("runs/dt=2026-11-20/r1"));
+        assert_eq!(unit("samples/dt=2026-11-20/d/a/positives/x").as_deref(), Some("samples/dt=2026-11-20/d/a"));
+        assert_eq!(unit("samples/dt=2026-11-20/d"), None);
+        assert_eq!(unit("releases/00000001.json"), None);
     }
 }

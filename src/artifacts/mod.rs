@@ -9,7 +9,7 @@ mod tables;
 
 pub use date::RunDate;
 pub use ids::{Id, IdType, Ids};
-pub use release::{GateResult, Release};
+pub use release::{Forced, GateResult, Publication, Release, Rollback};
 pub use stages::{
     AtK, AuditOutcome, Bucket, Column, Done, EmbedFacts, Embeddings, EpochFacts, EvaluateFacts, Evaluated, IndexFacts,
     InputFile, ItemIndex, Measured, Metrics, SampleFacts, SampleSet, SearchTrial, StageRecord, TableFacts, TrainFacts,

@@ -43,9 +43,50 @@ pub struct Release {
     /// The numbers to compare releases by.
     pub metrics: Value,
     pub gates: Vec<GateResult>,
+    /// How it came to be published.
+    #[serde(default)]
+    pub publication: Publication,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// How a release came to be published.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Publication {
+    /// Number of the lease it was published under. A writer with a lower one has lost its turn.
+    pub fence: u64,
+    /// `user@host` of the process.
+    pub by: String,
+    /// The release that the gates compared it with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared_with: Option<u64>,
+    /// Digest of the gates that it was held against.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub gates_digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
+}
+
+/// A step back to an earlier release's files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The release that was published before.
+    pub from: u64,
+    /// The release whose files are published again.
+    pub to: u64,
+    pub reason: String,
+}
+
+/// A release that gates refused and a person published nevertheless.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Forced {
+    /// The gates it did not pass.
+    pub gates: Vec<String>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateResult {
     pub name: String,
     pub passed: bool,

@@ -135,6 +135,9 @@ pub struct EmbedFacts {
     /// Vectors of norm zero.
     pub zero: u64,
     pub duplicate_ids: u64,
+    /// Most that the length of a vector differs from 1, zero ones and those that are not finite left out.
+    #[serde(default)]
+    pub norm_error: f64,
 }
 
 /// The index.

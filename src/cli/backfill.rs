@@ -4,6 +4,7 @@ use crate::artifacts::RunDate;
 use crate::error::{Context, Error, Kind, Result};
 use crate::job::Stop;
 use crate::pipeline::{self, Scope, Stage};
+use crate::publish::How;
 
 use super::{common::ConfigArgs, summary};
 
@@ -35,10 +36,11 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
         )));
     }
     let first = args.config.job(args.from, quiet, stop)?;
+    let how = How { older: args.publish, force: None };
     let mut days = Vec::new();
     for date in args.from.to(args.to) {
         first.stop.check()?;
-        match pipeline::run(&first.at(date), Scope::UpTo(Stage::Publish), args.publish).await {
+        match pipeline::run(&first.at(date), Scope::UpTo(Stage::Publish), &how).await {
             Ok(outcome) => days.push(outcome.summary()),
             Err(error) if error.kind == Kind::NoData => {
                 tracing::warn!(%date, "no data, passed over: {error}");

@@ -88,7 +88,7 @@ pub enum Command {
     Explain(explain::Args),
     /// Ask the published release for a user's items, as a service would
     Recommend(recommend::Args),
-    /// List, show or verify published releases
+    /// Published releases: list, show, verify, diff, rollback, gc
     Release(release::Args),
     /// Write synthetic logs with a planted taste
     Generate(generate::Args),
@@ -115,7 +115,7 @@ impl Cli {
             Command::Check(args) => check::run(args, quiet, stop).await,
             Command::Explain(args) => explain::run(args, quiet, stop).await,
             Command::Recommend(args) => recommend::run(args).await,
-            Command::Release(args) => release::run(args).await,
+            Command::Release(args) => release::run(args, stop).await,
             Command::Generate(args) => generate::run(args).await,
             Command::Schema(args) => schema::run(args),
             Command::Completions(args) => completions::run(args),

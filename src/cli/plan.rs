@@ -1,7 +1,7 @@
 use crate::artifacts::RunDate;
 use crate::error::{Error, Result};
 use crate::job::Stop;
-use crate::{pipeline, publish};
+use crate::pipeline;
 
 use super::common::ConfigArgs;
 use super::tables::table;
@@ -31,10 +31,9 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
         return Err(Error::usage("give --date, or --from and --to"));
     };
     let job = args.config.job(first, quiet, stop)?;
-    let releases = publish::list(&job.output).await?;
     let mut days = Vec::new();
     for date in first.to(last) {
-        days.push(pipeline::plan(&job.at(date), &releases).await?);
+        days.push(pipeline::plan(&job.at(date)).await?);
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&days).expect("a plan is JSON"));

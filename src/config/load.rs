@@ -117,6 +117,8 @@ impl Config {
         not_negative("training.table_decay", self.training.table_decay)?;
         not_negative("training.logq.in_batch", self.training.logq.in_batch)?;
         not_negative("training.logq.random", self.training.logq.random)?;
+        positive("lease.ttl", self.lease.ttl.0.as_secs_f64())?;
+        positive("retention.keep", self.retention.keep as f64)?;
         let target = self.index.recall_target;
         require(
             target > 0.0 && target <= 1.0,

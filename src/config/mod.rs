@@ -1,5 +1,6 @@
 //! The config file: settings only, never live objects. One concern a file.
 
+mod duration;
 mod evaluation;
 mod features;
 mod index;
@@ -8,6 +9,7 @@ mod load;
 mod loss;
 mod model;
 mod ordered;
+mod publishing;
 mod reference;
 mod samples;
 mod size;
@@ -18,6 +20,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use duration::Duration;
 pub use evaluation::{Evaluation, Gates};
 pub use features::{Feature, FeatureKind, Features, NumericTransform, Pooling};
 pub use index::{Embedding, Index};
@@ -25,6 +28,7 @@ pub use learning::{Checkpoint, LearningRate, Schedule, TableOptimizer};
 pub use load::Overrides;
 pub use loss::{Loss, LossKind, SelfMined};
 pub use model::{Activation, Combine, Model, Tower};
+pub use publishing::{Lease, Retention};
 pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
 pub use size::ByteSize;
@@ -74,6 +78,12 @@ pub struct Config {
     /// What a candidate must reach before it is published. A refused candidate exits with 65.
     #[serde(default)]
     pub gates: Gates,
+    /// Who may write to the output now.
+    #[serde(default)]
+    pub lease: Lease,
+    /// What `release gc` keeps.
+    #[serde(default)]
+    pub retention: Retention,
     /// The folder that relative paths count from: that of the config file.
     #[serde(skip)]
     pub base: std::path::PathBuf,

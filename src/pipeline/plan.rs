@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::{Stage, digests, records};
-use crate::artifacts::{Release, RunDate, SampleFacts, keys};
+use crate::artifacts::{RunDate, SampleFacts};
 use crate::error::{Kind, Result};
 use crate::job::Job;
-use crate::samples;
+use crate::{publish, samples};
 
 /// What would become of one date.
 #[derive(Debug, Clone, Serialize)]
@@ -20,8 +20,8 @@ pub struct DayPlan {
     pub why: String,
 }
 
-/// Plans one date, given what is published; changes nothing.
-pub async fn plan(job: &Job, releases: &[Release]) -> Result<DayPlan> {
+/// Plans one date; changes nothing.
+pub async fn plan(job: &Job) -> Result<DayPlan> {
     let day = |state: &str, to_run: Vec<String>, why: String| DayPlan {
         date: job.date,
         state: state.into(),
@@ -43,8 +43,8 @@ pub async fn plan(job: &Job, releases: &[Release]) -> Result<DayPlan> {
             to_run.push(stage.name().to_string());
         }
     };
-    let folder = keys::samples(job.date, &samples.digest);
-    need(Stage::Samples, records::read::<SampleFacts>(&job.output, &folder, &samples.digest).await?.is_some());
+    let found = records::find::<SampleFacts>(&job.output, job.date, Stage::Samples, &samples.digest).await?;
+    need(Stage::Samples, found.is_some());
     let mut digest = samples.digest.clone();
     for (stage, next) in [
         (Stage::Train, digests::train as fn(&_, &str) -> String),
@@ -56,9 +56,10 @@ pub async fn plan(job: &Job, releases: &[Release]) -> Result<DayPlan> {
         need(stage, records::find::<serde_json::Value>(&job.output, job.date, stage, &digest).await?.is_some());
     }
     digest = digests::publish(&job.config, &digest);
+    let releases = publish::of_date(&job.output, job.date).await?;
     need(Stage::Publish, releases.iter().any(|release| release.inputs_digest == digest));
 
-    let earlier = releases.iter().rev().find(|release| release.date == job.date);
+    let earlier = releases.last();
     let (state, why) = match (to_run.is_empty(), earlier) {
         (true, _) => ("done", earlier.map(|r| format!("release {}", r.release)).unwrap_or_default()),
         (false, Some(release)) => ("stale", format!("inputs, SQL or config changed since release {}", release.release)),

@@ -8,7 +8,10 @@ use super::Stage;
 use crate::artifacts::{Done, Measured, RunDate, SCHEMA_VERSION, StageRecord, Written, keys};
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::storage::{Store, sha256_hex};
+use crate::storage::{Created, Lease, Store, sha256_hex, user_and_host};
+
+/// Claims a stage's folder for one attempt.
+const STARTED: &str = "started.json";
 
 /// Folder of a stage inside a run.
 fn folder_name(stage: Stage) -> &'static str {
@@ -22,7 +25,7 @@ fn folder_name(stage: Stage) -> &'static str {
 }
 
 /// The manifest in `folder`, when the stage there is finished and came from these inputs.
-pub async fn read<T: DeserializeOwned>(output: &Store, folder: &str, digest: &str) -> Result<Option<Done<T>>> {
+async fn read<T: DeserializeOwned>(output: &Store, folder: &str, digest: &str) -> Result<Option<Done<T>>> {
     let key = format!("{folder}/{}", keys::MANIFEST);
     let Some(bytes) = output.get(&key).await? else { return Ok(None) };
     let broken = |text: String| {
@@ -46,16 +49,20 @@ pub async fn read<T: DeserializeOwned>(output: &Store, folder: &str, digest: &st
     Ok(Some(Done { folder: folder.to_string(), record }))
 }
 
-/// A finished stage with this digest in any run of the date.
+/// A finished stage with this digest in any run of the date, or in any attempt at its samples.
 pub async fn find<T: DeserializeOwned>(
     output: &Store,
     date: RunDate,
     stage: Stage,
     digest: &str,
 ) -> Result<Option<Done<T>>> {
-    let (runs, _) = output.list_level(&keys::runs(date)).await?;
-    for run_id in runs {
-        let folder = format!("{}/{}", keys::run(date, &run_id), folder_name(stage));
+    let above = if stage == Stage::Samples { keys::samples(date, digest) } else { keys::runs(date) };
+    let (attempts, _) = output.list_level(&above).await?;
+    for attempt in attempts {
+        let folder = match stage {
+            Stage::Samples => format!("{above}/{attempt}"),
+            _ => format!("{above}/{attempt}/{}", folder_name(stage)),
+        };
         if let Some(done) = read(output, &folder, digest).await? {
             return Ok(Some(done));
         }
@@ -63,41 +70,55 @@ pub async fn find<T: DeserializeOwned>(
     Ok(None)
 }
 
-/// Where a stage writes: beside what it was made from, unless that run already has this stage's result from other inputs.
-pub async fn place(job: &Job, stage: Stage, beside: Option<&str>) -> Result<(String, String)> {
+/// Run id and folder for a stage's result: beside what it is made from, or else in a new run. No two attempts share a folder, whatever
+/// became of the first: a writer that stalled cannot change what another one finished.
+pub async fn place(job: &Job, stage: Stage, digest: &str, beside: Option<&str>) -> Result<(String, String)> {
+    if stage == Stage::Samples {
+        // belongs to no run: other runs of the date may use it
+        return Ok((String::new(), format!("{}/{}", keys::samples(job.date, digest), new_run_id())));
+    }
+    let folder = |run_id: &str| format!("{}/{}", keys::run(job.date, run_id), folder_name(stage));
     if let Some(run_id) = beside {
-        let folder = format!("{}/{}", keys::run(job.date, run_id), folder_name(stage));
-        if job.output.head(&format!("{folder}/{}", keys::MANIFEST)).await?.is_none() {
+        let folder = folder(run_id);
+        let text = serde_json::json!({ "inputs_digest": digest, "by": user_and_host() }).to_string();
+        if job.output.put_new(&format!("{folder}/{STARTED}"), text + "\n").await? == Created::Yes {
             return Ok((run_id.to_string(), folder));
         }
     }
     let run_id = new_run_id();
-    let folder = format!("{}/{}", keys::run(job.date, &run_id), folder_name(stage));
+    let folder = folder(&run_id);
     Ok((run_id, folder))
 }
 
-/// Writes a stage's manifest, which makes it count.
+/// Which result of which stage lies where.
+pub struct Place<'a> {
+    pub stage: Stage,
+    pub folder: &'a str,
+    pub run_id: &'a str,
+    pub digest: &'a str,
+}
+
+/// Writes a stage's manifest, which makes it count, if the lease is still held.
 pub async fn commit<T: Serialize>(
     output: &Store,
-    stage: Stage,
-    folder: &str,
-    run_id: &str,
-    digest: &str,
+    lease: &Lease,
+    at: &Place<'_>,
     written: Written<T>,
     measured: Measured,
 ) -> Result<Done<T>> {
     let record = StageRecord {
         schema_version: SCHEMA_VERSION,
-        stage: stage.name().to_string(),
-        run_id: run_id.to_string(),
-        inputs_digest: digest.to_string(),
+        stage: at.stage.name().to_string(),
+        run_id: at.run_id.to_string(),
+        inputs_digest: at.digest.to_string(),
         files: written.files,
         measured,
         facts: written.facts,
     };
     let text = serde_json::to_string_pretty(&record).expect("a manifest is JSON") + "\n";
-    output.put(&format!("{folder}/{}", keys::MANIFEST), text).await?;
-    Ok(Done { folder: folder.to_string(), record })
+    lease.check().await?;
+    output.put(&format!("{}/{}", at.folder, keys::MANIFEST), text).await?;
+    Ok(Done { folder: at.folder.to_string(), record })
 }
 
 /// Sorts by time, and differs between processes that start in the same second.

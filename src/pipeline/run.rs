@@ -9,9 +9,11 @@ use tracing::{Instrument, info, info_span};
 
 use super::{Scope, Stage, digests, records};
 use crate::artifacts::{Done, EvaluateFacts, Measured, Release, Written, keys};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::job::Job;
-use crate::publish::{self, Candidate, Published};
+use crate::publish::{self, Candidate, How, Published};
+use crate::samples::SamplePlan;
+use crate::storage::{Holder, Lease};
 use crate::{embed, evaluate, index, report, samples, train};
 
 /// What became of one stage.
@@ -38,21 +40,29 @@ pub struct Outcome {
     pub report: Option<String>,
 }
 
-/// Runs the stages in `scope` for the job's date. `publish_older` publishes although a later date's release is out.
-pub async fn run(job: &Job, scope: Scope, publish_older: bool) -> Result<Outcome> {
-    let mut flow = Flow { job, scope, stages: Vec::new(), run_id: None };
+/// Runs the stages in `scope` for the job's date, as the only writer to the output.
+pub async fn run(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
     let plan = samples::plan(job).await?;
+    let holder = Holder::new(&format!("running {} for {}", scope.last(), job.date), job.config.lease.ttl.0);
+    let leases = job.output.folder(keys::LEASES);
+    let lease = Lease::take(&leases, &holder, job.config.lease.wait.0, || job.stop.check()).await?;
+    let outcome = under_lease(job, &lease, &plan, scope, how).await;
+    lease.release().await;
+    outcome
+}
 
-    let folder = keys::samples(job.date, &plan.digest);
-    let samples = flow
-        .stage(Stage::Samples, &plan.digest, async |folder| samples::run(job, &plan, folder).await, Some(folder))
-        .await?;
+async fn under_lease(job: &Job, lease: &Lease, plan: &SamplePlan, scope: Scope, how: &How) -> Result<Outcome> {
+    publish::finish_removals(&job.output, lease, &job.config.retention).await?;
+    let mut flow = Flow { job, lease, scope, stages: Vec::new(), run_id: None };
+
+    let samples =
+        flow.stage(Stage::Samples, &plan.digest, async |folder| samples::run(job, plan, folder).await).await?;
     let Some(samples) = samples else { return Ok(flow.outcome("samples are built")) };
 
     let digest = digests::train(&job.config, &plan.digest);
     let checkpoints = keys::checkpoints(job.date, &digest);
     let learned = async |folder: &str| train::run(job, &samples, &checkpoints, folder).await;
-    let model = flow.stage(Stage::Train, &digest, learned, None).await?;
+    let model = flow.stage(Stage::Train, &digest, learned).await?;
     if model.is_some() {
         train::remove_checkpoints(job, &checkpoints).await;
     }
@@ -60,12 +70,12 @@ pub async fn run(job: &Job, scope: Scope, publish_older: bool) -> Result<Outcome
 
     let digest = digests::embed(&job.config, &digest);
     let embeddings =
-        flow.stage(Stage::Embed, &digest, async |folder| embed::run(job, &samples, &model, folder).await, None).await?;
+        flow.stage(Stage::Embed, &digest, async |folder| embed::run(job, &samples, &model, folder).await).await?;
     let Some(embeddings) = embeddings else { return Ok(flow.outcome("the item vectors are written")) };
 
     let digest = digests::index(&job.config, &digest);
     let built = async |folder: &str| index::run(job, &samples, &model, &embeddings, folder).await;
-    let Some(item_index) = flow.stage(Stage::Index, &digest, built, None).await? else {
+    let Some(item_index) = flow.stage(Stage::Index, &digest, built).await? else {
         return Ok(flow.outcome("the index is built"));
     };
 
@@ -76,7 +86,7 @@ pub async fn run(job: &Job, scope: Scope, publish_older: bool) -> Result<Outcome
         let files = report::write(&of, &facts, folder).await?;
         Ok(Written { files, facts })
     };
-    let Some(evaluated) = flow.stage(Stage::Evaluate, &digest, measured, None).await? else {
+    let Some(evaluated) = flow.stage(Stage::Evaluate, &digest, measured).await? else {
         return Ok(flow.outcome("the candidate is measured"));
     };
 
@@ -102,11 +112,11 @@ pub async fn run(job: &Job, scope: Scope, publish_older: bool) -> Result<Outcome
         embeddings: &embeddings,
         index: &item_index,
         evaluated: &evaluated,
-        publish_older,
+        how,
     };
     let started = Instant::now();
     let span = info_span!("stage", date = %job.date, run_id = %evaluated.record.run_id, stage = "publish");
-    let published = publish::run(job, &candidate).instrument(span).await?;
+    let published = publish::run(job, lease, &candidate).instrument(span).await?;
     let skipped = matches!(published, Published::Before(_));
     flow.add(Stage::Publish, skipped, started);
     match published {
@@ -119,31 +129,26 @@ pub async fn run(job: &Job, scope: Scope, publish_older: bool) -> Result<Outcome
 /// The stages so far of one date.
 struct Flow<'a> {
     job: &'a Job,
+    lease: &'a Lease,
     scope: Scope,
     stages: Vec<StageOutcome>,
     run_id: Option<String>,
 }
 
 impl Flow<'_> {
-    /// Finds a stage's result or makes it; `None` when the scope ends before it. `fixed_folder` is for samples, which have a
-    /// folder by digest and belong to no run.
+    /// Finds a stage's result or makes it; `None` when the scope ends before it.
     async fn stage<T: Serialize + DeserializeOwned>(
         &mut self,
         stage: Stage,
         digest: &str,
         body: impl AsyncFnOnce(&str) -> Result<Written<T>>,
-        fixed_folder: Option<String>,
     ) -> Result<Option<Done<T>>> {
         if stage > self.scope.last() {
             return Ok(None);
         }
         self.job.stop.check()?;
         let (job, output) = (self.job, &self.job.output);
-        let found = match &fixed_folder {
-            Some(folder) => records::read(output, folder, digest).await?,
-            None => records::find(output, job.date, stage, digest).await?,
-        };
-        if let Some(done) = found {
+        if let Some(done) = records::find(output, job.date, stage, digest).await? {
             if self.scope.may_run(stage) {
                 info!(date = %job.date, stage = stage.name(), folder = done.folder, "done before for the same inputs, skipped");
                 self.stages.push(StageOutcome { stage, skipped: true, seconds: 0.0, peak_memory: peak_memory() });
@@ -158,25 +163,14 @@ impl Flow<'_> {
             )));
         }
         let started = Instant::now();
-        let fixed = fixed_folder.clone();
-        let (run_id, folder) = match fixed_folder {
-            Some(folder) => (String::new(), folder),
-            None => records::place(job, stage, self.run_id.as_deref()).await?,
-        };
+        let (run_id, folder) = records::place(job, stage, digest, self.run_id.as_deref()).await?;
         let span = info_span!("stage", date = %job.date, run_id = %run_id, stage = stage.name());
         let done = async {
             info!(folder, "started");
-            let written = match body(&folder).await.while_(|| format!("running {stage} for {}", job.date)) {
-                Err(error) if error.kind != Kind::Terminated && fixed.is_none() => {
-                    // a run beside this one that was first has removed the checkpoints of both
-                    let Some(done) = records::find(output, job.date, stage, digest).await? else { return Err(error) };
-                    info!("failed, but another run has finished this stage for the same inputs; its result is taken: {error}");
-                    return Ok(done);
-                }
-                written => written?,
-            };
+            let written = body(&folder).await.while_(|| format!("running {stage} for {}", job.date))?;
             let measured = Measured { seconds: started.elapsed().as_secs_f64(), peak_memory: peak_memory() };
-            let done = records::commit(output, stage, &folder, &run_id, digest, written, measured).await?;
+            let at = records::Place { stage, folder: &folder, run_id: &run_id, digest };
+            let done = records::commit(output, self.lease, &at, written, measured).await?;
             info!(seconds = measured.seconds, peak_memory_mib = measured.peak_memory >> 20, "finished");
             Ok::<_, Error>(done)
         }

@@ -1,67 +1,91 @@
-//! What a candidate must reach. A gate that cannot be measured (no holdout, no parent) says so and passes.
+//! What a candidate must reach. A gate that cannot be measured (no holdout, no earlier release) says so and passes.
 
 use crate::artifacts::{GateResult, Metrics, Release};
 use crate::config::Gates;
+use crate::error::Result;
+use crate::storage::{Store, sha256_hex};
 
 use super::Candidate;
+use super::drift::{drift, embeddings_of};
 
-/// Every gate with its value.
-pub(super) fn check(gates: &Gates, candidate: &Candidate<'_>, parent: Option<&Release>) -> Vec<GateResult> {
+/// Every gate with its value, against the release `parent`.
+pub(super) async fn check(
+    output: &Store,
+    gates: &Gates,
+    candidate: &Candidate<'_>,
+    parent: Option<&Release>,
+) -> Result<Vec<GateResult>> {
     let vectors = &candidate.embeddings.record.facts;
     let index = &candidate.index.record.facts;
     let facts = &candidate.evaluated.record.facts;
+    let missing = vectors.items.abs_diff(index.items);
     let mut results = vec![
-        at_most("non_finite_vectors", vectors.non_finite as f64, 0.0),
-        at_most("zero_vectors", vectors.zero as f64, 0.0),
-        at_most("duplicate_item_ids", vectors.duplicate_ids as f64, 0.0),
-        at_most("vectors_missing_from_index", vectors.items.abs_diff(index.items) as f64, 0.0),
+        at_most("non_finite_vectors", Some(vectors.non_finite as f64), 0.0),
+        at_most("zero_vectors", Some(vectors.zero as f64), gates.max_zero_vectors as f64),
+        at_most("norm_error", Some(vectors.norm_error), gates.max_norm_error),
+        at_most("duplicate_item_ids", Some(vectors.duplicate_ids as f64), 0.0),
+        at_most("vectors_missing_from_index", Some(missing as f64), 0.0),
         at_least("items", Some(index.items as f64), gates.min_items as f64),
         at_least("index_recall", Some(index.recall), gates.min_index_recall),
     ];
-    let recall = largest_recall(&facts.exact);
+    let deepest = |metrics: &Metrics| metrics.at.last_key_value().filter(|_| metrics.users > 0).map(|(_, at)| *at);
+    let recall = deepest(&facts.exact).map(|at| at.recall);
+    let ratio = |of: Option<f64>| Some(recall? / of.filter(|of| *of > 0.0)?);
     if let Some(limit) = gates.min_recall {
         results.push(at_least("recall", recall, limit));
     }
     if let Some(limit) = gates.min_recall_over_popularity {
-        let ratio = match (recall, largest_recall(&facts.popularity)) {
-            (Some(recall), Some(popularity)) if popularity > 0.0 => Some(recall / popularity),
-            _ => None,
-        };
-        results.push(at_least("recall_over_popularity", ratio, limit));
+        let popularity = deepest(&facts.popularity).map(|at| at.recall);
+        results.push(at_least("recall_over_popularity", ratio(popularity), limit));
+    }
+    if let Some(limit) = gates.min_recall_over_parent {
+        results.push(at_least("recall_over_parent", ratio(parent.and_then(recall_of)), limit));
+    }
+    if let Some(limit) = gates.min_coverage {
+        results.push(at_least("coverage", deepest(&facts.exact).map(|at| at.coverage), limit));
     }
     if let Some(limit) = gates.max_item_count_change {
-        match parent {
-            Some(parent) => {
-                let change = (index.items as f64 - parent.items as f64).abs() / parent.items.max(1) as f64;
-                results.push(at_most("item_count_change", change, limit));
-            }
-            None => results.push(GateResult {
-                name: "item_count_change".into(),
-                passed: true,
-                value: None,
-                expected: format!("at most {limit}; there is no earlier release"),
-            }),
-        }
+        let change = |parent: &Release| (index.items as f64 - parent.items as f64).abs() / parent.items.max(1) as f64;
+        results.push(at_most("item_count_change", parent.map(change), limit));
     }
-    results
+    if let Some(limit) = gates.max_drift {
+        let value = match parent {
+            Some(parent) => drift(output, &embeddings_of(output, parent).await?, candidate.embeddings).await?,
+            None => None,
+        };
+        results.push(at_most("drift", value, limit));
+    }
+    if let Some(limit) = gates.max_size {
+        let bytes: u64 = candidate.files().map(|file| file.bytes).sum();
+        results.push(at_most("size", Some(bytes as f64), limit.0 as f64));
+    }
+    Ok(results)
 }
 
-/// Recall at the largest K, where anyone was measured.
-fn largest_recall(metrics: &Metrics) -> Option<f64> {
-    metrics.at.last_key_value().filter(|_| metrics.users > 0).map(|(_, at)| at.recall)
+/// Tells other gates from these.
+pub(super) fn digest(gates: &Gates) -> String {
+    sha256_hex(serde_json::to_string(gates).expect("gates are JSON").as_bytes())
+}
+
+/// A release's recall at its largest K.
+pub(super) fn recall_of(release: &Release) -> Option<f64> {
+    let at = release.metrics["exact"].as_object()?;
+    let largest = at.iter().filter_map(|(k, at)| Some((k.parse::<u64>().ok()?, at))).max_by_key(|(k, _)| *k)?;
+    largest.1["recall"].as_f64().filter(|_| release.metrics["users"].as_u64() > Some(0))
 }
 
 fn at_least(name: &str, value: Option<f64>, limit: f64) -> GateResult {
-    let expected = match value {
-        Some(_) => format!("at least {limit}"),
-        None => format!("at least {limit}; there is nothing to measure it on"),
-    };
     // not `value < limit`: a NaN must not pass
-    GateResult { name: name.into(), passed: value.is_none_or(|value| value >= limit), value, expected }
+    gate(name, value, value.is_none_or(|value| value >= limit), format!("at least {limit}"))
 }
 
-fn at_most(name: &str, value: f64, limit: f64) -> GateResult {
-    GateResult { name: name.into(), passed: value <= limit, value: Some(value), expected: format!("at most {limit}") }
+fn at_most(name: &str, value: Option<f64>, limit: f64) -> GateResult {
+    gate(name, value, value.is_none_or(|value| value <= limit), format!("at most {limit}"))
+}
+
+fn gate(name: &str, value: Option<f64>, passed: bool, limit: String) -> GateResult {
+    let expected = if value.is_some() { limit } else { format!("{limit}; there is nothing to measure it on") };
+    GateResult { name: name.into(), passed, value, expected }
 }
 
 pub(super) fn in_words(gate: &GateResult) -> String {
@@ -79,8 +103,9 @@ mod tests {
     #[test]
     fn a_value_that_is_not_a_number_never_passes() {
         assert!(!at_least("recall", Some(f64::NAN), 0.1).passed);
-        assert!(!at_most("change", f64::NAN, 0.1).passed);
+        assert!(!at_most("change", Some(f64::NAN), 0.1).passed);
         assert!(at_least("recall", Some(0.2), 0.1).passed);
         assert!(at_least("recall", None, 0.1).passed);
+        assert!(at_most("drift", None, 0.1).passed);
     }
 }

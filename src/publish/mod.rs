@@ -1,20 +1,31 @@
 //! From a candidate to a release: gates, then one create-if-absent object. Data first, manifest last.
 
+mod commit;
+mod diff;
+mod drift;
 mod gates;
+mod gc;
 mod releases;
+#[cfg(test)]
+mod tests;
 
 use chrono::Utc;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::artifacts::{
-    Done, Embeddings, Evaluated, ItemIndex, Metrics, Release, RunDate, SCHEMA_VERSION, SampleSet, TrainedModel, keys,
+    Done, Embeddings, Evaluated, Forced, GateResult, ItemIndex, Metrics, Publication, Release, RunDate, SCHEMA_VERSION,
+    SampleSet, TrainedModel, keys,
 };
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
-use crate::storage::{Created, FileEntry, Store};
+use crate::storage::{FileEntry, Lease, Store, user_and_host};
 
-pub use releases::{Fault, list, newest, read, verify};
+use commit::{commit, to_json};
+
+pub use diff::{Difference, diff};
+pub use gc::{Folder, Garbage, finish_removals, garbage, gc, rollback};
+pub use releases::{Fault, find, list, newest, newest_ones, of_date, verify};
 
 /// Everything that is published together.
 pub struct Candidate<'a> {
@@ -28,8 +39,30 @@ pub struct Candidate<'a> {
     pub embeddings: &'a Embeddings,
     pub index: &'a ItemIndex,
     pub evaluated: &'a Evaluated,
-    /// Publish although a release of a later date is out.
-    pub publish_older: bool,
+    pub how: &'a How,
+}
+
+/// How the candidate is to be published.
+#[derive(Debug, Clone, Default)]
+pub struct How {
+    /// Although a release of a later date is published.
+    pub older: bool,
+    /// Although gates refuse it, for this reason.
+    pub force: Option<String>,
+}
+
+impl Candidate<'_> {
+    /// Every file of it.
+    fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        let stages = [
+            &self.samples.record.files,
+            &self.model.record.files,
+            &self.embeddings.record.files,
+            &self.index.record.files,
+            &self.evaluated.record.files,
+        ];
+        stages.into_iter().flatten()
+    }
 }
 
 /// What became of a candidate.
@@ -45,77 +78,96 @@ pub enum Published {
 ///
 /// # Errors
 /// [`Kind::GateRefused`] with every gate that did not pass; the published release stays as it is.
-pub async fn run(job: &Job, candidate: &Candidate<'_>) -> Result<Published> {
-    let releases = list(&job.output).await?;
-    if let Some(before) = releases.iter().rev().find(|release| release.inputs_digest == candidate.digest) {
+pub async fn run(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<Published> {
+    let output = &job.output;
+    if let Some(before) = published_before(job, candidate).await? {
         info!(release = before.release, "this candidate is published already, skipped");
-        return Ok(Published::Before(before.clone()));
+        return Ok(Published::Before(before));
     }
-    let current = releases.last();
-    let gates = gates::check(&job.config.gates, candidate, current);
-    let release = describe(job, candidate, gates);
-    let folder = keys::run(job.date, &release.run_id);
-    let text = to_json(&release);
-    job.output.put(&format!("{folder}/{}", keys::MANIFEST), text).await?;
-
-    let refused: Vec<String> = release.gates.iter().filter(|gate| !gate.passed).map(gates::in_words).collect();
-    if !refused.is_empty() {
-        let published =
-            current.map_or("nothing is published yet".into(), |r| format!("release {} stays published", r.release));
-        return Err(Error::new(
-            Kind::GateRefused,
-            format!(
-                "the candidate was refused, {published}: {}; look at {}",
-                refused.join("; "),
-                job.output.url_of(&candidate.evaluated.folder)
-            ),
-        ));
+    let current = newest(output).await?;
+    let mut release = describe(job, candidate);
+    release.gates = gates::check(output, &job.config.gates, candidate, current.as_ref()).await?;
+    release.publication = Publication {
+        fence: lease.number(),
+        by: user_and_host(),
+        compared_with: current.as_ref().map(|release| release.release),
+        gates_digest: gates::digest(&job.config.gates),
+        ..Default::default()
+    };
+    let refused: Vec<&GateResult> = release.gates.iter().filter(|gate| !gate.passed).collect();
+    match &candidate.how.force {
+        _ if refused.is_empty() => {}
+        Some(reason) => {
+            let gates: Vec<String> = refused.iter().map(|gate| gates::in_words(gate)).collect();
+            warn!("published by force although {}", gates.join("; "));
+            release.publication.forced = Some(Forced { gates, reason: reason.clone() });
+        }
+        None => {
+            output.put(&keys::rejected(job.date, &release.run_id), to_json(&release)).await?;
+            let stays = current.map_or("nothing is published yet".into(), |current| {
+                format!("release {} stays published", current.release)
+            });
+            return Err(refusal(job, candidate, &refused, &stays));
+        }
     }
-    if let Some(later) = releases.iter().rev().find(|release| release.date > job.date)
-        && !candidate.publish_older
-    {
-        let reason =
-            format!("release {} of {} is newer; give --publish to make this one the newest", later.release, later.date);
+    if let Some(current) = current.as_ref().filter(|current| current.date > job.date && !candidate.how.older) {
+        let (number, date) = (current.release, current.date);
+        let reason = format!("release {number} of {date} is newer; give --publish to make this one the newest");
         warn!("not published: {reason}");
         return Ok(Published::Withheld(reason));
     }
-    commit(job, release, current.map_or(0, |r| r.release)).await
-}
-
-/// Takes the next free number. A number that someone else took first is read back: the store may have repeated our own write.
-async fn commit(job: &Job, mut release: Release, newest: u64) -> Result<Published> {
-    release.release = newest + 1;
-    loop {
-        job.stop.check()?;
-        let created = job.output.put_new(&keys::release(release.release), to_json(&release)).await;
-        match created {
-            Ok(Created::Yes) => break,
-            Ok(Created::AlreadyThere) | Err(_) => match read(&job.output, release.release).await? {
-                Some(found) if found.run_id == release.run_id && found.inputs_digest == release.inputs_digest => break,
-                Some(found) if found.inputs_digest == release.inputs_digest => return Ok(Published::Before(found)),
-                Some(_) => release.release += 1,
-                None => {
-                    created?;
-                    release.release += 1;
-                }
-            },
-        }
+    release.release = current.map_or(0, |current| current.release) + 1;
+    // noted before the number is asked for, so that a rerun finds out whether it was given
+    let folder = keys::run(job.date, &release.run_id);
+    output.put(&format!("{folder}/{}", keys::MANIFEST), to_json(&release)).await?;
+    job.stop.check()?;
+    let release = commit(output, lease, release).await?;
+    if let Err(error) = output.delete(&keys::rejected(job.date, &release.run_id)).await {
+        warn!("the release is published, only its mark as refused could not be removed: {error}");
     }
-    // a convenience for people; readers go by the numbers, so that a failure here loses nothing
-    if let Err(error) = job.output.put(keys::LATEST, to_json(&release)).await {
-        warn!("the release is published, only {} could not be written: {error}", keys::LATEST);
-    }
-    info!(release = release.release, items = release.items, "published");
     Ok(Published::Now(release))
 }
 
-fn describe(job: &Job, candidate: &Candidate<'_>, gates: Vec<crate::artifacts::GateResult>) -> Release {
+/// The release that this candidate is already. It is held against the gates again when they are others than then.
+async fn published_before(job: &Job, candidate: &Candidate<'_>) -> Result<Option<Release>> {
+    let output = &job.output;
+    let Some(note) = releases::note(output, job.date, &candidate.evaluated.record.run_id).await? else {
+        return Ok(None);
+    };
+    let found = find(output, note.release).await?;
+    let same = |found: &Release| found.run_id == note.run_id && found.inputs_digest == candidate.digest;
+    let Some(before) = found.filter(same) else { return Ok(None) };
+    if before.publication.gates_digest == gates::digest(&job.config.gates) || candidate.how.force.is_some() {
+        return Ok(Some(before));
+    }
+    let compared_with = match before.publication.compared_with {
+        Some(number) => find(output, number).await?,
+        None => None,
+    };
+    let results = gates::check(output, &job.config.gates, candidate, compared_with.as_ref()).await?;
+    let forced = |gate: &GateResult| {
+        let forced = before.publication.forced.as_ref();
+        forced.is_some_and(|forced| forced.gates.iter().any(|words| words.starts_with(&format!("{} ", gate.name))))
+    };
+    let refused: Vec<&GateResult> = results.iter().filter(|gate| !gate.passed && !forced(gate)).collect();
+    if refused.is_empty() {
+        return Ok(Some(before));
+    }
+    let stays = format!(
+        "it is release {} already, published under other gates; `twotower release rollback` takes it back",
+        before.release
+    );
+    Err(refusal(job, candidate, &refused, &stays))
+}
+
+fn refusal(job: &Job, candidate: &Candidate<'_>, refused: &[&GateResult], stays: &str) -> Error {
+    let gates: Vec<String> = refused.iter().map(|gate| gates::in_words(gate)).collect();
+    let report = job.output.url_of(&candidate.evaluated.folder);
+    Error::new(Kind::GateRefused, format!("the candidate was refused, {stays}: {}; look at {report}", gates.join("; ")))
+}
+
+fn describe(job: &Job, candidate: &Candidate<'_>) -> Release {
     let Candidate { samples, model, embeddings, index, evaluated, .. } = candidate;
-    let mut files: Vec<FileEntry> = samples.record.files.clone();
-    files.extend(model.record.files.iter().cloned());
-    files.extend(embeddings.record.files.iter().cloned());
-    files.extend(index.record.files.iter().cloned());
-    files.extend(evaluated.record.files.iter().cloned());
     let facts = &index.record.facts;
     Release {
         schema_version: SCHEMA_VERSION,
@@ -142,9 +194,10 @@ fn describe(job: &Job, candidate: &Candidate<'_>, gates: Vec<crate::artifacts::G
         embeddings: folder(embeddings),
         index: folder(index),
         report: folder(evaluated),
-        files,
+        files: candidate.files().cloned().collect(),
         metrics: metrics(candidate),
-        gates,
+        gates: Vec::new(),
+        publication: Publication::default(),
     }
 }
 
@@ -165,10 +218,6 @@ fn metrics(candidate: &Candidate<'_>) -> Value {
         "validation_recall": candidate.model.record.facts.best_recall,
         "positives": candidate.samples.record.facts.tables.get("positives").map(|t| t.rows),
     })
-}
-
-fn to_json(release: &Release) -> String {
-    serde_json::to_string_pretty(release).expect("a release is JSON") + "\n"
 }
 
 /// The release that readers take now.

@@ -1,8 +1,9 @@
 //! Reading what is published.
 
 use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
 
-use crate::artifacts::{Release, SCHEMA_VERSION, keys};
+use crate::artifacts::{Release, RunDate, SCHEMA_VERSION, keys};
 use crate::error::{Error, Result};
 use crate::storage::Store;
 
@@ -11,7 +12,14 @@ const AT_ONCE: usize = 16;
 
 /// Every release, oldest first.
 pub async fn list(output: &Store) -> Result<Vec<Release>> {
-    futures::stream::iter(numbers(output).await?)
+    newest_ones(output, usize::MAX).await
+}
+
+/// The `most` newest releases, oldest of them first. Only their manifests are read.
+pub async fn newest_ones(output: &Store, most: usize) -> Result<Vec<Release>> {
+    let numbers = Numbers::list(output).await?.taken;
+    let from = numbers.len().saturating_sub(most);
+    futures::stream::iter(numbers[from..].to_vec())
         .map(|number| async move { read(output, number).await })
         .buffered(AT_ONCE)
         .try_filter_map(async |release| Ok(release))
@@ -21,14 +29,84 @@ pub async fn list(output: &Store) -> Result<Vec<Release>> {
 
 /// The highest-numbered release: the one readers take.
 pub async fn newest(output: &Store) -> Result<Option<Release>> {
-    match numbers(output).await?.last() {
-        Some(number) => read(output, *number).await,
-        None => Ok(None),
+    loop {
+        let Some(number) = Numbers::list(output).await?.newest() else { return Ok(None) };
+        // when it is gone between the two calls, there is a newer one
+        if let Some(release) = read(output, number).await? {
+            return Ok(Some(release));
+        }
     }
 }
 
-/// One release, or `None` when there is no such number.
-pub async fn read(output: &Store, number: u64) -> Result<Option<Release>> {
+/// The numbers of `releases/`, from one listing.
+pub(super) struct Numbers {
+    /// Ascending, without those below the floor.
+    pub taken: Vec<u64>,
+    /// Every number below it was deleted. An object that turns up there later was written by someone who had stalled: it is
+    /// no release.
+    pub floor: u64,
+    /// The keys of what lies below the floor, and of older floors.
+    pub leftovers: Vec<String>,
+}
+
+impl Numbers {
+    pub async fn list(output: &Store) -> Result<Numbers> {
+        let (_, objects) = output.list_level(keys::RELEASES).await?;
+        let floor = objects.iter().filter_map(|object| keys::floor_number(&object.key)).max().unwrap_or(0);
+        let mut all = Numbers { taken: Vec::new(), floor, leftovers: Vec::new() };
+        for object in objects {
+            match keys::release_number(&object.key) {
+                Some(number) if number >= floor => all.taken.push(number),
+                None if keys::floor_number(&object.key).is_none_or(|number| number == floor) => {}
+                _ => all.leftovers.push(object.key),
+            }
+        }
+        all.taken.sort_unstable();
+        Ok(all)
+    }
+
+    pub fn newest(&self) -> Option<u64> {
+        self.taken.last().copied()
+    }
+}
+
+/// The release with this number, or `None` when there is none or it was deleted.
+pub async fn find(output: &Store, number: u64) -> Result<Option<Release>> {
+    if !Numbers::list(output).await?.taken.contains(&number) {
+        return Ok(None);
+    }
+    read(output, number).await
+}
+
+/// What was published for `date` and is still there, oldest first. A candidate notes the number before it asks for it, so
+/// that the notes of one date lead to all its releases.
+pub async fn of_date(output: &Store, date: RunDate) -> Result<Vec<Release>> {
+    let numbers = Numbers::list(output).await?;
+    let (runs, _) = output.list_level(&keys::runs(date)).await?;
+    let mut found = Vec::new();
+    for run_id in runs {
+        let Some(note) = note(output, date, &run_id).await? else { continue };
+        if numbers.taken.contains(&note.release)
+            && let Some(release) = read(output, note.release).await?
+            && release.run_id == run_id
+        {
+            found.push(release);
+        }
+    }
+    found.sort_by_key(|release| release.release);
+    Ok(found)
+}
+
+/// The candidate's own manifest: what it would be as a release, with the last number it asked for.
+pub(super) async fn note(output: &Store, date: RunDate, run_id: &str) -> Result<Option<Release>> {
+    let key = format!("{}/{}", keys::run(date, run_id), keys::MANIFEST);
+    let Some(bytes) = output.get(&key).await? else { return Ok(None) };
+    // one that cannot be read is written again
+    Ok(serde_json::from_slice(&bytes).ok())
+}
+
+/// One release's manifest, or `None` when there is no such object.
+pub(super) async fn read(output: &Store, number: u64) -> Result<Option<Release>> {
     let key = keys::release(number);
     let Some(bytes) = output.get(&key).await? else { return Ok(None) };
     let release: Release = serde_json::from_slice(&bytes).map_err(|error| {
@@ -48,16 +126,8 @@ pub async fn read(output: &Store, number: u64) -> Result<Option<Release>> {
     Ok(Some(release))
 }
 
-/// The numbers that are taken, in order.
-async fn numbers(output: &Store) -> Result<Vec<u64>> {
-    let (_, objects) = output.list_level(keys::RELEASES).await?;
-    let mut numbers: Vec<u64> = objects.iter().filter_map(|object| keys::release_number(&object.key)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
 /// What is wrong with one file of a release.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
     pub key: String,
     pub found: String,

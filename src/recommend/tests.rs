@@ -38,6 +38,7 @@ async fn published(world: &World) -> Release {
         files: written.files,
         metrics: serde_json::Value::Null,
         gates: vec![],
+        publication: Default::default(),
     }
 }
 

@@ -1,14 +1,20 @@
 //! The object store: one way to reach local folders, S3 and (in tests) memory, and Parquet shards on it.
 
 mod credentials;
+#[cfg(fail_points)]
+mod fail;
 mod files;
+mod lease;
 mod open;
 mod read;
 mod shards;
+#[cfg(test)]
+pub mod simulated;
 mod store;
 mod write;
 
 pub use files::FileEntry;
+pub use lease::{Clock, Holder, Lease, Turn, user_and_host};
 pub use open::open;
 pub use read::{decode_parquet, parquet_schema, read_parquet, read_parquet_stream, sorted_parts};
 pub use shards::{ShardWriter, encode_parquet};

@@ -43,6 +43,8 @@ pub enum Created {
 
 impl Store {
     pub(super) fn new(inner: Arc<dyn ObjectStore>, root: Url, prefix: Key, shown: String) -> Self {
+        #[cfg(fail_points)]
+        let inner = super::fail::watched(inner, &prefix);
         Store { inner, root, prefix, shown: shown.trim_end_matches('/').to_string() }
     }
 

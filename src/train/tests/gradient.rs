@@ -129,7 +129,7 @@ async fn a_step_of_another_loss_takes_every_setting_of_its_negatives() {
         let mut batches = Batches::new(&data, &config.training);
         batches.start_epoch(1);
         let batch = batches.batch(0);
-        let mut trainer = Trainer::new(config, &data.spec, crate::model::device("cpu").unwrap());
+        let mut trainer = Trainer::new(config, &data.spec, crate::model::device("cpu").unwrap(), 100);
         let expected = cosine_contrastive(&data, config, &trainer.weights, &batch);
         let found = trainer.step(&batch).unwrap();
         assert!((found - expected).abs() < 1e-5, "{more:?}: loss {found}, expected {expected}");
