@@ -40,10 +40,10 @@ async fn a_lease_that_is_renewed_is_kept_and_one_that_is_dropped_is_free() {
     let folder = tempfile::tempdir().unwrap();
     let leases = open(folder.path().to_str().unwrap()).unwrap();
     let go = || Ok(());
-    let first = Lease::take(&leases, &holder("a", 90), Duration::ZERO, go).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let first = Lease::take(&leases, &holder("a", 1500), Duration::ZERO, go).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2000)).await;
     first.check().await.unwrap();
-    let refused = Lease::take(&leases, &holder("b", 90), Duration::ZERO, go).await.err().unwrap();
+    let refused = Lease::take(&leases, &holder("b", 1500), Duration::ZERO, go).await.err().unwrap();
     assert_eq!(refused.kind, crate::error::Kind::Transient);
     drop(first);
     Lease::take(&leases, &holder("b", 60_000), Duration::ZERO, go).await.unwrap();
