@@ -105,6 +105,7 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bytes() {
         "model.user_tower.dropout=0.1",
         "training.history_dropout=0.1",
         "training.metrics_steps=3",
+        "training.self_mined={per_positive: 2, from_epoch: 1, rank_from: 11, rank_to: 60}",
     ];
     let world = world();
     let expected = expected(&world, &[&settings[..], &["training.checkpoint.per_epoch=false"]].concat());

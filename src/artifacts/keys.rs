@@ -32,7 +32,8 @@ pub fn checkpoints(date: RunDate, digest: &str) -> String {
     format!("checkpoints/dt={date}/{digest}")
 }
 
-/// The marker of one checkpoint, written last.
+/// In one checkpoint: the negatives that were mined for its epoch, and the marker, written last.
+pub const MINED: &str = "mined.safetensors";
 pub const CHECKPOINT: &str = "checkpoint.json";
 
 /// The manifest that a stage writes last, in its own folder.

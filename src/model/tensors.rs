@@ -20,6 +20,7 @@ const LENGTH: usize = 8;
 pub enum Values<'a> {
     F32(&'a [f32]),
     F64(&'a [f64]),
+    U32(&'a [u32]),
     U64(&'a [u64]),
 }
 
@@ -45,6 +46,7 @@ impl Values<'_> {
         match self {
             Values::F32(_) => Dtype::F32,
             Values::F64(_) => Dtype::F64,
+            Values::U32(_) => Dtype::U32,
             Values::U64(_) => Dtype::U64,
         }
     }
@@ -53,6 +55,7 @@ impl Values<'_> {
         match self {
             Values::F32(values) => values.len(),
             Values::F64(values) => values.len(),
+            Values::U32(values) => values.len(),
             Values::U64(values) => values.len(),
         }
     }
@@ -67,6 +70,10 @@ impl Values<'_> {
             Values::F64(values) => {
                 put(&values[from..to], bytes, f64::to_le_bytes);
                 values[from..to].iter().position(|value| !value.is_finite())
+            }
+            Values::U32(values) => {
+                put(&values[from..to], bytes, u32::to_le_bytes);
+                None
             }
             Values::U64(values) => {
                 put(&values[from..to], bytes, u64::to_le_bytes);

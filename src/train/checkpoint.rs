@@ -13,15 +13,15 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-use super::optimizer::Optimizers;
+use super::data::Data;
+use super::mining::Mined;
 use super::state::State;
 use super::step::Trainer;
 use super::trained::Trained;
 use crate::artifacts::keys;
 use crate::error::{Context, Error, Kind, Result};
-use crate::features::FeatureSpec;
 use crate::job::Job;
-use crate::model::{Files, Weights};
+use crate::model::Files;
 use crate::storage::FileEntry;
 
 /// Raised when the layout of a checkpoint changes; others are passed over.
@@ -34,7 +34,7 @@ const ADVICE: &str = "another is taken, or training starts anew";
 /// Writes and finds the checkpoints of one training.
 pub struct Checkpoints<'a> {
     job: &'a Job,
-    spec: &'a FeatureSpec,
+    data: &'a Data,
     /// Of all attempts with the same inputs.
     folder: &'a str,
     attempt: String,
@@ -58,12 +58,20 @@ struct Marker {
     files: Vec<FileEntry>,
 }
 
+/// What a training goes on from.
+pub struct Resumed {
+    pub state: State,
+    pub trained: Trained,
+    /// Of the epoch at hand, in the middle of one that has any.
+    pub mined: Option<Mined>,
+}
+
 impl<'a> Checkpoints<'a> {
     /// `folder` is that of all attempts; `attempt` differs between processes, and later ones sort last.
-    pub fn new(job: &'a Job, spec: &'a FeatureSpec, folder: &'a str, attempt: &str, runtime: Handle) -> Self {
+    pub fn new(job: &'a Job, data: &'a Data, folder: &'a str, attempt: &str, runtime: Handle) -> Self {
         Checkpoints {
             job,
-            spec,
+            data,
             folder,
             attempt: attempt.to_string(),
             runtime,
@@ -86,13 +94,13 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// The newest checkpoint of these inputs that can be read, of any attempt.
-    pub fn resume(&mut self, device: &Device) -> Result<Option<(State, Trained)>> {
+    pub fn resume(&mut self, device: &Device) -> Result<Option<Resumed>> {
         let runtime = self.runtime.clone();
         runtime.block_on(async {
             for marker in self.markers().await? {
                 match self.read(&marker, device).await {
                     Ok(resumed) => {
-                        let State { epoch, step, .. } = resumed.0;
+                        let State { epoch, step, .. } = resumed.state;
                         info!(epoch, step, marker, "goes on from a checkpoint");
                         self.newest = Some((marker, epoch, step));
                         return Ok(Some(resumed));
@@ -118,7 +126,7 @@ impl<'a> Checkpoints<'a> {
         Ok(found.into_iter().rev().map(|(.., key)| key).collect())
     }
 
-    async fn read(&mut self, marker: &str, device: &Device) -> Result<(State, Trained)> {
+    async fn read(&mut self, marker: &str, device: &Device) -> Result<Resumed> {
         let store = &self.job.output;
         let text = store.get_existing(marker).await?;
         let damaged = |why: String| Error::config(format!("{} is damaged: {why}; {ADVICE}", store.url_of(marker)));
@@ -128,7 +136,14 @@ impl<'a> Checkpoints<'a> {
         }
         let Marker { mut state, files, .. } = found;
         let folder = marker.trim_end_matches(keys::CHECKPOINT).trim_end_matches('/');
-        let trained = Trained::read(store, folder, &files, self.spec, &self.job.config.training, device).await?;
+        let trained = Trained::read(store, folder, &files, &self.data.spec, &self.job.config.training, device).await?;
+        let mined = match files.iter().find(|entry| entry.key == format!("{folder}/{}", keys::MINED)) {
+            Some(entry) => {
+                let positives = self.data.user_of.len();
+                Some(Mined::read(store, entry, positives, &self.job.config.training).await?)
+            }
+            None => None,
+        };
         // the other attempt may be alive, and remove what it no longer needs
         if let Some(best) = &mut state.best {
             let folder = format!("{}/{}/best-{:05}", self.folder, self.attempt, best.epoch);
@@ -139,18 +154,18 @@ impl<'a> Checkpoints<'a> {
             best.files = copies.finish();
             self.files.extend(best.files.iter().map(|entry| entry.key.clone()));
         }
-        Ok((state, trained))
+        Ok(Resumed { state, trained, mined })
     }
 
     /// Writes one, the marker last, and removes those that it replaces. The best epoch's weights are taken from it when they
     /// are not yet in the store: then they are those at hand.
-    pub fn save(&mut self, state: &mut State, trainer: &Trainer) -> Result<()> {
+    pub fn save(&mut self, state: &mut State, trainer: &Trainer, mined: &Mined) -> Result<()> {
         if self.newest.as_ref().is_some_and(|(_, epoch, step)| (*epoch, *step) == (state.epoch, state.step)) {
             return Ok(());
         }
         let started = Instant::now();
         let runtime = self.runtime.clone();
-        let written = runtime.block_on(self.write(state, &trainer.weights, &trainer.optimizers));
+        let written = runtime.block_on(self.write(state, trainer, mined));
         let marker = written.while_(|| {
             let last = self.newest().map(|place| format!("; the one before is good and is kept: {place}"));
             format!("writing a checkpoint of epoch {}, step {}{}", state.epoch, state.step, last.unwrap_or_default())
@@ -162,8 +177,8 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// The same where training can do without: a store that fails is only told.
-    pub fn try_save(&mut self, state: &mut State, trainer: &Trainer) -> Result<()> {
-        match self.save(state, trainer) {
+    pub fn try_save(&mut self, state: &mut State, trainer: &Trainer, mined: &Mined) -> Result<()> {
+        match self.save(state, trainer, mined) {
             Err(error) if error.kind == Kind::Transient => {
                 warn!("a checkpoint could not be written: {error}");
                 // the next try is as far away as after a good one
@@ -180,12 +195,16 @@ impl<'a> Checkpoints<'a> {
         Some(format!("{} (epoch {epoch}, step {step})", self.job.output.url_of(marker)))
     }
 
-    async fn write(&mut self, state: &mut State, weights: &Weights, optimizers: &Optimizers) -> Result<String> {
+    async fn write(&mut self, state: &mut State, trainer: &Trainer<'_>, mined: &Mined) -> Result<String> {
         let store = &self.job.output;
         let folder = format!("{}/{}/{:05}-{:09}", self.folder, self.attempt, state.epoch, state.step);
         let mut files = Files::new(store, &folder);
-        files.weights(self.spec, weights).await?;
-        optimizers.write(weights, &mut files).await?;
+        files.weights(&self.data.spec, &trainer.weights).await?;
+        trainer.optimizers.write(&trainer.weights, &mut files).await?;
+        // before the first step of an epoch they can be mined again
+        if state.step > 0 {
+            mined.write(&mut files).await?;
+        }
         let files = files.finish();
         self.files.extend(files.iter().map(|entry| entry.key.clone()));
         if let Some(best) = &mut state.best
@@ -219,8 +238,8 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// The error that a training ends with when it is told to, after a last checkpoint.
-    pub fn leave(&mut self, state: &mut State, trainer: &Trainer) -> Error {
-        let text = match self.save(state, trainer) {
+    pub fn leave(&mut self, state: &mut State, trainer: &Trainer, mined: &Mined) -> Error {
+        let text = match self.save(state, trainer, mined) {
             Ok(()) => "told to stop; a checkpoint is written, run it again to go on from there".into(),
             Err(error) => format!("told to stop, and no checkpoint could be written: {error}"),
         };

@@ -8,12 +8,15 @@ use tracing::info;
 use super::batches::{select_users, targets};
 use super::data::Data;
 use super::random;
+use crate::artifacts::keys;
 use crate::config::{SelfMined, Training};
 use crate::error::{Error, Result};
 use crate::features::Side;
 use crate::job::Stop;
-use crate::model::Weights;
+use crate::model::tensors::{self, Named, Values};
+use crate::model::{Files, Weights};
 use crate::retrieval::{Hit, exact_top};
+use crate::storage::{FileEntry, Store};
 
 /// Users that are searched for together.
 const USERS: usize = 2048;
@@ -36,6 +39,22 @@ impl Mined {
     pub fn of(&self, row: usize) -> impl Iterator<Item = u32> {
         let bounds = if self.items.is_empty() { 0..0 } else { row * self.width..(row + 1) * self.width };
         self.items[bounds].iter().copied().take_while(|item| *item != NONE)
+    }
+
+    /// Writes them, where there are any, for a checkpoint in the middle of their epoch: the weights that they came from are gone.
+    pub async fn write(&self, files: &mut Files<'_>) -> Result<()> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let shape = [self.items.len() / self.width, self.width];
+        files.tensors(keys::MINED, vec![Named::new("items", &shape, Values::U32(&self.items))]).await
+    }
+
+    /// Reads what [`Mined::write`] wrote of `positives` rows.
+    pub async fn read(store: &Store, entry: &FileEntry, positives: usize, training: &Training) -> Result<Mined> {
+        let width = training.self_mined.per_positive;
+        let mut file = tensors::read(store, entry, "start the training anew", |_| true).await?;
+        Ok(Mined { width, items: file.u32("items", &[positives, width])? })
     }
 
     /// The negatives of epoch `epoch`, from the weights that the one before it has left. A function of data, settings, weights

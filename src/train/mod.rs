@@ -28,8 +28,8 @@ use tokio::runtime::Handle;
 use tracing::{debug, info};
 
 use self::batches::{Batch, Batches};
-use self::checkpoint::Checkpoints;
 pub use self::checkpoint::remove as remove_checkpoints;
+use self::checkpoint::{Checkpoints, Resumed};
 use self::data::Data;
 use self::diagnosis::check_loss;
 use self::metrics::Metrics;
@@ -52,7 +52,7 @@ pub async fn run(job: &Job, samples: &SampleSet, checkpoints: &str, folder: &str
     let data = Data::load(job, samples).await?;
     let pool = thread_pool(job.config.training.threads)?;
     let attempt = folder.rsplit('/').nth(1).unwrap_or(folder);
-    let mut checkpoints = Checkpoints::new(job, &data.spec, checkpoints, attempt, Handle::current());
+    let mut checkpoints = Checkpoints::new(job, &data, checkpoints, attempt, Handle::current());
     let (state, trainer) = pool.install(|| fit(job, &data, &mut checkpoints))?;
     let mut files = Files::new(&job.output, folder);
     let inv_temperature = match state.earlier_best() {
@@ -83,22 +83,32 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
     let steps = Batches::steps(data, training);
     let total = steps as u64 * u64::from(training.epochs);
     let bar = job.progress.bar("train", training.epochs as u64 * data.training.len() as u64);
-    let (mut state, mut trainer) = match checkpoints.resume(&device)? {
-        None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone(), total)),
-        Some((state, trained)) => (state, Trainer::with(&job.config, &data.spec, device.clone(), total, trained)),
+    let (mut state, mut trainer, mut kept) = match checkpoints.resume(&device)? {
+        None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone(), total), None),
+        Some(Resumed { state, trained, mined }) => {
+            (state, Trainer::with(&job.config, &data.spec, device.clone(), total, trained), mined)
+        }
     };
     let mut metrics = Metrics::new(job, checkpoints.digest(), trainer.optimizers.steps)?;
     let before = (state.epoch as usize - 1) * data.training.len() + state.step * training.batch_size;
     bar.advance(before as u64);
     while !state.is_over(training) {
         let (epoch, first) = (state.epoch, state.step);
-        let mined = Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop)?;
+        let started = Instant::now();
+        let mine = || Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop);
+        let mined = match kept.take().map_or_else(mine, Ok) {
+            Err(error) if error.kind == Kind::Terminated => {
+                return Err(checkpoints.leave(&mut state, &trainer, &Mined::default()));
+            }
+            mined => mined?,
+        };
+        state.seconds += started.elapsed().as_secs_f64();
         for_each_batch(data, training, &mined, epoch, first..steps, |batch| {
             if job.stop.requested() {
-                return Err(checkpoints.leave(&mut state, &trainer));
+                return Err(checkpoints.leave(&mut state, &trainer, &mined));
             }
             if checkpoints.due() {
-                checkpoints.try_save(&mut state, &trainer)?;
+                checkpoints.try_save(&mut state, &trainer, &mined)?;
             }
             let started = Instant::now();
             let rates = trainer.rates();
@@ -115,7 +125,7 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
         let measured = || validation.recall(data, &trainer.weights, training, &device, &job.stop);
         let recall = match (!validation.is_empty()).then(measured).transpose() {
             Err(error) if error.kind == Kind::Terminated => {
-                return Err(checkpoints.leave(&mut state, &trainer));
+                return Err(checkpoints.leave(&mut state, &trainer, &mined));
             }
             other => other?,
         };
@@ -126,9 +136,9 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
         metrics.epoch(&mut state, trainer.optimizers.steps, recall);
         state.end_epoch(recall, trainer.weights.inv_temperature);
         if state.best.is_some() && state.earlier_best().is_none() && !state.is_over(training) {
-            checkpoints.save(&mut state, &trainer)?;
+            checkpoints.save(&mut state, &trainer, &mined)?;
         } else if training.checkpoint.per_epoch {
-            checkpoints.try_save(&mut state, &trainer)?;
+            checkpoints.try_save(&mut state, &trainer, &mined)?;
         }
     }
     if let (true, Some(best)) = (state.has_stalled(training), &state.best) {

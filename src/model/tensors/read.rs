@@ -21,6 +21,7 @@ struct Tensor {
 enum Owned {
     F32(Vec<f32>),
     F64(Vec<f64>),
+    U32(Vec<u32>),
     U64(Vec<u64>),
 }
 
@@ -74,6 +75,13 @@ impl Tensors {
         match self.take(name, shape)? {
             Owned::F64(values) => Ok(values),
             _ => Err(self.other_type(name, "F64")),
+        }
+    }
+
+    pub fn u32(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u32>> {
+        match self.take(name, shape)? {
+            Owned::U32(values) => Ok(values),
+            _ => Err(self.other_type(name, "U32")),
         }
     }
 
@@ -172,6 +180,7 @@ impl Open {
             _ if !wanted(&name) => None,
             Dtype::F32 => Some(Owned::F32(Vec::with_capacity(left / 4))),
             Dtype::F64 => Some(Owned::F64(Vec::with_capacity(left / 8))),
+            Dtype::U32 => Some(Owned::U32(Vec::with_capacity(left / 4))),
             Dtype::U64 => Some(Owned::U64(Vec::with_capacity(left / 8))),
             other => return Err(format!("tensor `{name}` is of type {other:?}, which this program does not write")),
         };
@@ -184,6 +193,7 @@ impl Open {
             None => {}
             Some(Owned::F32(values)) => decode(bytes, &mut self.cut, |bytes| values.push(f32::from_le_bytes(bytes))),
             Some(Owned::F64(values)) => decode(bytes, &mut self.cut, |bytes| values.push(f64::from_le_bytes(bytes))),
+            Some(Owned::U32(values)) => decode(bytes, &mut self.cut, |bytes| values.push(u32::from_le_bytes(bytes))),
             Some(Owned::U64(values)) => decode(bytes, &mut self.cut, |bytes| values.push(u64::from_le_bytes(bytes))),
         }
     }
