@@ -39,6 +39,12 @@ pub struct Feature {
     /// Rows for values outside the vocabulary, chosen by hash. 1 is one unknown row.
     #[serde(default)]
     pub unknown_rows: Option<usize>,
+    /// In place of a vocabulary: the row of a value is a hash of it modulo this number (`id`, `ids`, `categorical`). The table's
+    /// memory is then known beforehand, nothing is kept of the values themselves, and a value never seen before has a
+    /// row too; but values that meet in a row share it for good. With n values in N rows
+    /// a value shares its row with n / N others on average: take N at least as large as n where it matters.
+    #[serde(default)]
+    pub hash_rows: Option<usize>,
     /// How the rows of a several-valued feature become one vector (`ids`): mean, sum, max or sqrtn.
     #[serde(default)]
     pub pooling: Option<Pooling>,
@@ -105,6 +111,7 @@ impl Feature {
             dim: None,
             min_count: None,
             unknown_rows: None,
+            hash_rows: None,
             pooling: None,
             max_length: None,
             transform: None,

@@ -2,6 +2,7 @@
 
 mod duration;
 mod evaluation;
+mod feature_rules;
 mod features;
 mod index;
 mod learning;

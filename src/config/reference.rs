@@ -24,6 +24,9 @@ pub fn reference_yaml() -> String {
     let mut history = Feature::new(FeatureKind::Ids);
     (history.table, history.pooling, history.max_length) = (Some("item_id".into()), Some(Default::default()), Some(50));
     config.features.user.insert("history".into(), history);
+    let mut hashed = Feature::new(FeatureKind::Id);
+    (hashed.column, hashed.hash_rows) = (Some("user_id".into()), Some(1_000_000));
+    config.features.user.insert("user".into(), hashed);
     let schema = json_schema();
     let value = serde_json::to_value(&config).expect("a config is JSON");
     let mut out = String::from(

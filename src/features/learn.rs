@@ -6,7 +6,9 @@ use arrow::array::RecordBatch;
 
 use super::columns::Place;
 use super::quantiles::Statistics;
-use super::spec::{Encoding, FeatureSpec, FeatureSpecEntry, IdHash, LayerSpec, TableSpec, TowerSpec, ValueType};
+use super::spec::{
+    Encoding, FeatureSpec, FeatureSpecEntry, IdHash, LayerSpec, RowHash, TableSpec, TowerSpec, ValueType,
+};
 use super::vocabulary::{Counts, Vocabularies};
 use crate::artifacts::IdType;
 use crate::config::{Combine, Config, Feature, FeatureKind, NumericTransform, Tower};
@@ -81,12 +83,12 @@ impl<'a> Learner<'a> {
             match feature.kind {
                 FeatureKind::Id | FeatureKind::Categorical if self.counts_here(side, name, feature) => {
                     let keys = place.keys(column)?;
-                    let counts = self.counts(name, feature, keys.value_type(), &reader)?;
+                    let Some(counts) = self.counts(name, feature, keys.value_type(), &reader)? else { continue };
                     weights.iter().enumerate().for_each(|(row, weight)| counts.add(&keys, row, *weight));
                 }
                 FeatureKind::Ids if self.counts_here(side, name, feature) => {
                     let lists = place.key_lists(column)?;
-                    let counts = self.counts(name, feature, lists.keys.value_type(), &reader)?;
+                    let Some(counts) = self.counts(name, feature, lists.keys.value_type(), &reader)? else { continue };
                     for (row, weight) in weights.iter().enumerate() {
                         let kept = feature.max_length.unwrap_or(usize::MAX);
                         lists.bounds(row).take(kept).for_each(|at| counts.add(&lists.keys, at, *weight));
@@ -111,7 +113,8 @@ impl<'a> Learner<'a> {
         side == Side::Item || !self.config.features.item.iter().any(|(name, item)| item.table(name) == table)
     }
 
-    fn counts(&mut self, name: &str, feature: &Feature, found: ValueType, reader: &str) -> Result<&mut Counts> {
+    /// Where the values of a feature are counted; nowhere for a hashed table, of which the type alone is kept.
+    fn counts(&mut self, name: &str, feature: &Feature, found: ValueType, reader: &str) -> Result<Option<&mut Counts>> {
         let table = feature.table(name).unwrap_or(name);
         let counts = self.tables.entry(table.to_string()).or_insert_with(|| Counts::new(found));
         if counts.value_type() != found {
@@ -120,7 +123,8 @@ impl<'a> Learner<'a> {
                 counts.value_type()
             )));
         }
-        Ok(counts)
+        let hashed = self.config.table_owner(table).is_some_and(|owner| owner.hash_rows.is_some());
+        Ok((!hashed).then_some(counts))
     }
 
     /// Ends the counting.
@@ -142,7 +146,12 @@ impl<'a> Learner<'a> {
                     min_count: 0,
                     value_type: ValueType::Bucket,
                     unknown_hash: None,
+                    row_hash: None,
                 }
+            } else if let Some(rows) = feature.hash_rows {
+                let value_type = counted.get(table).map_or(ValueType::Bigint, Counts::value_type);
+                let row_hash = Some(RowHash::MixedFnv1a64);
+                TableSpec { dim, rows, unknown_rows: 0, min_count: 0, value_type, unknown_hash: None, row_hash }
             } else {
                 let (min_count, unknown_rows) = (feature.min_count.unwrap_or(1), feature.unknown_rows.unwrap_or(1));
                 let counts = counted.remove(table).unwrap_or(Counts::new(ValueType::Bigint));
@@ -156,7 +165,7 @@ impl<'a> Learner<'a> {
                 let rows = vocabulary.len();
                 vocabularies.insert(table.to_string(), vocabulary);
                 let unknown_hash = (unknown_rows > 0).then_some(IdHash::Fnv1a64);
-                TableSpec { dim, rows, unknown_rows, min_count, value_type, unknown_hash }
+                TableSpec { dim, rows, unknown_rows, min_count, value_type, unknown_hash, row_hash: None }
             };
             tables.insert(table.to_string(), spec);
         }

@@ -34,6 +34,9 @@ pub struct TableSpec {
     /// Which of the unknown rows a value takes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unknown_hash: Option<IdHash>,
+    /// Given for a table without a vocabulary: which row a value takes. Null has none and is left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub row_hash: Option<RowHash>,
 }
 
 /// What the values of a table are.
@@ -53,6 +56,16 @@ pub enum IdHash {
     /// `unknown_rows`. Null takes row 0.
     #[serde(rename = "fnv1a64_mod_unknown_rows")]
     Fnv1a64,
+}
+
+/// How a value finds its row in a table without a vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RowHash {
+    /// FNV-1a of 64 bits over the value's bytes (an integer as 8 bytes, little endian; a text as UTF-8), then the finaliser
+    /// of SplitMix64 (`x ^= x >> 30; x *= 0xbf58476d1ce4e5b9; x ^= x >> 27; x *= 0x94d049bb133111eb; x ^= x >> 31`),
+    /// modulo `rows`. The finaliser mixes all bits into the low ones, which FNV-1a alone does not.
+    #[serde(rename = "splitmix64_fnv1a64_mod_rows")]
+    MixedFnv1a64,
 }
 
 /// One tower: its features side by side (or summed), then its layers, then division by the L2 norm.

@@ -177,7 +177,7 @@ pub async fn read_weights(
 
 fn read_vocabularies(spec: &FeatureSpec, batches: &[RecordBatch]) -> Result<Vocabularies> {
     let mut vocabularies = Vocabularies::new();
-    for (name, table) in &spec.tables {
+    for (name, table) in spec.tables.iter().filter(|(_, table)| table.row_hash.is_none()) {
         let rows = match table.value_type {
             ValueType::Bigint => Rows::Int(HashMap::new()),
             ValueType::Varchar => Rows::Text(HashMap::new()),
