@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use rayon::prelude::*;
 
 use super::columns::{Keys, Place};
 use super::encoded::{Encoded, EncodedColumn, NO_ROW};
 use super::hashing;
 use super::learn::{Side, transformed};
-use super::spec::{Encoding, FeatureSpec, FeatureSpecEntry, TableSpec, TowerSpec};
+use super::spec::{CrossedColumn, Encoding, FeatureSpec, FeatureSpecEntry, TableSpec, TowerSpec};
 use super::vocabulary::{Vocabularies, Vocabulary};
 use crate::error::{Error, Result};
+use crate::kernels::math::dot_f64;
 
 /// Encodes one side's features.
 pub struct Encoder<'a> {
@@ -56,27 +57,68 @@ impl<'a> Encoder<'a> {
             (Encoding::Id { table } | Encoding::Categorical { table }, EncodedColumn::One(rows)) => {
                 rows.extend(self.rows_of(table, &place.keys(found)?, place)?);
             }
-            (Encoding::Ids { table, max_length, .. }, EncodedColumn::Bag { offsets, ids }) => {
+            (Encoding::Ids { table, max_length, weights: by, .. }, EncodedColumn::Bag { offsets, ids, weights }) => {
                 let lists = place.key_lists(found)?;
                 let rows = self.rows_of(table, &lists.keys, place)?;
+                let given = match by {
+                    Some(column) => {
+                        let place = Place { column, ..place };
+                        Some(place.weights(place.find(batch)?, &lists)?)
+                    }
+                    None => None,
+                };
                 for row in 0..lists.len() {
                     let kept = lists.bounds(row).take(max_length.unwrap_or(usize::MAX));
-                    ids.extend(
-                        kept.filter(|at| !lists.keys.is_null(*at)).map(|at| rows[at]).filter(|row| *row != NO_ROW),
-                    );
+                    let kept = kept.filter(|at| !lists.keys.is_null(*at) && rows[*at] != NO_ROW);
+                    for at in kept {
+                        ids.push(rows[at]);
+                        weights.extend(given.as_ref().map(|given| given[at]));
+                    }
                     offsets.push(ids.len() as u64);
                 }
             }
-            (Encoding::Numeric { transform, mean, deviation }, EncodedColumn::Numbers(numbers)) => {
-                numbers.extend(place.numbers(found)?.iter().flat_map(|value| {
+            (Encoding::Text { table, max_length, .. }, EncodedColumn::Bag { offsets, ids, .. }) => {
+                let (texts, limit) = (place.texts(found)?, max_length.unwrap_or(usize::MAX));
+                let of = |at: usize| match texts.is_valid(at) {
+                    true => hashing::trigram_rows(texts.value(at), limit, self.tables[table].rows),
+                    false => Vec::new(),
+                };
+                let bags: Vec<Vec<u32>> = (0..texts.len()).into_par_iter().with_min_len(256).map(of).collect();
+                for bag in bags {
+                    ids.extend(bag);
+                    offsets.push(ids.len() as u64);
+                }
+            }
+            (Encoding::Crossed { table, of }, EncodedColumn::One(rows)) => {
+                let columns = of.iter().map(|one| self.crossed(one, place, batch)).collect::<Result<Vec<_>>>()?;
+                let into = self.tables[table].rows;
+                let all = (0..batch.num_rows()).into_par_iter().with_min_len(4096);
+                rows.extend(all.map(|at| hashing::crossed_row(&columns, at, into)).collect::<Vec<_>>());
+            }
+            (Encoding::Vector { length, normalize }, EncodedColumn::Numbers { values, .. }) => {
+                place.each_vector(found, *length, |vector| match vector {
+                    Some(vector) => {
+                        let norm = if *normalize { dot_f64(vector, vector).sqrt() } else { 1.0 };
+                        let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+                        values.extend(vector.iter().map(|value| (f64::from(*value) * scale) as f32));
+                        values.push(0.0);
+                    }
+                    None => {
+                        values.extend(std::iter::repeat_n(0.0, *length));
+                        values.push(1.0);
+                    }
+                })?;
+            }
+            (Encoding::Numeric { transform, mean, deviation }, EncodedColumn::Numbers { values, .. }) => {
+                values.extend(place.numbers(found)?.iter().flat_map(|value| {
                     match value.filter(|value| value.is_finite()) {
                         Some(value) => [((transformed(*transform, value) - mean) / deviation) as f32, 0.0],
                         None => [0.0, 1.0],
                     }
                 }));
             }
-            (Encoding::Boolean, EncodedColumn::Numbers(numbers)) => {
-                numbers.extend(place.flags(found)?.iter().flat_map(|value| match value {
+            (Encoding::Boolean, EncodedColumn::Numbers { values, .. }) => {
+                values.extend(place.flags(found)?.iter().flat_map(|value| match value {
                     Some(value) => [f32::from(u8::from(value)), 0.0],
                     None => [0.0, 1.0],
                 }));
@@ -90,6 +132,14 @@ impl<'a> Encoder<'a> {
             _ => return Err(Error::internal(format!("{}: encoded columns of another model", place.reader))),
         }
         Ok(())
+    }
+
+    /// One column of a crossed feature, of the type that training saw.
+    fn crossed(&self, one: &CrossedColumn, place: Place, batch: &RecordBatch) -> Result<Keys> {
+        let place = Place { column: &one.column, ..place };
+        let keys = place.keys(place.find(batch)?)?;
+        place.check_type(&keys, one.value_type)?;
+        Ok(keys)
     }
 
     /// The table row of every key, or [`NO_ROW`].

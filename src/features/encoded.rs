@@ -17,19 +17,24 @@ pub enum EncodedColumn {
     /// One table row (or none) a row.
     One(Vec<u32>),
     /// A bag of table rows a row: those of row `i` are `ids[offsets[i]..offsets[i + 1]]`.
-    Bag { offsets: Vec<u64>, ids: Vec<u32> },
-    /// Two numbers a row.
-    Numbers(Vec<f32>),
+    /// `weights` has one for each; none, where all are 1.
+    Bag { offsets: Vec<u64>, ids: Vec<u32>, weights: Vec<f32> },
+    /// `width` numbers a row.
+    Numbers { width: usize, values: Vec<f32> },
 }
 
 impl EncodedColumn {
     pub(super) fn empty(encoding: &Encoding) -> Self {
         match encoding {
-            Encoding::Id { .. } | Encoding::Categorical { .. } | Encoding::Bucketized { .. } => {
-                EncodedColumn::One(Vec::new())
+            Encoding::Id { .. }
+            | Encoding::Categorical { .. }
+            | Encoding::Bucketized { .. }
+            | Encoding::Crossed { .. } => EncodedColumn::One(Vec::new()),
+            Encoding::Ids { .. } | Encoding::Text { .. } => {
+                EncodedColumn::Bag { offsets: vec![0], ids: Vec::new(), weights: Vec::new() }
             }
-            Encoding::Ids { .. } => EncodedColumn::Bag { offsets: vec![0], ids: Vec::new() },
-            Encoding::Numeric { .. } | Encoding::Boolean => EncodedColumn::Numbers(Vec::new()),
+            Encoding::Numeric { .. } | Encoding::Boolean => EncodedColumn::Numbers { width: 2, values: Vec::new() },
+            Encoding::Vector { length, .. } => EncodedColumn::Numbers { width: length + 1, values: Vec::new() },
         }
     }
 }
@@ -44,9 +49,9 @@ pub struct FeatureBatch {
 #[derive(Debug, Clone)]
 pub enum BatchColumn {
     /// As in [`EncodedColumn::Bag`].
-    Bag { offsets: Vec<u32>, ids: Vec<u32> },
-    /// [rows, 2].
-    Numbers(Vec<f32>),
+    Bag { offsets: Vec<u32>, ids: Vec<u32>, weights: Vec<f32> },
+    /// [rows, width].
+    Numbers { width: usize, values: Vec<f32> },
 }
 
 impl Encoded {
@@ -61,27 +66,36 @@ impl Encoded {
                     ids.extend(Some(values[row as usize]).filter(|value| *value != NO_ROW));
                     offsets.push(ids.len() as u32);
                 }
-                BatchColumn::Bag { offsets, ids }
+                BatchColumn::Bag { offsets, ids, weights: Vec::new() }
             }
-            EncodedColumn::Bag { offsets: from, ids: values } => {
-                let (mut offsets, mut ids) = (Vec::with_capacity(rows.len() + 1), Vec::new());
+            EncodedColumn::Bag { offsets: from, ids: values, weights: all } => {
+                let (mut offsets, mut ids, mut weights) = (Vec::with_capacity(rows.len() + 1), Vec::new(), Vec::new());
                 offsets.push(0);
                 for (position, &row) in rows.iter().enumerate() {
-                    let bag = &values[from[row as usize] as usize..from[row as usize + 1] as usize];
+                    let place = from[row as usize] as usize..from[row as usize + 1] as usize;
+                    let (bag, of_bag) = (&values[place.clone()], all.get(place).unwrap_or_default());
                     match keep {
-                        None => ids.extend_from_slice(bag),
+                        None => {
+                            ids.extend_from_slice(bag);
+                            weights.extend_from_slice(of_bag);
+                        }
                         Some(keep) => {
                             let kept = bag.iter().enumerate().filter(|(at, id)| keep(index, position, **id, *at));
-                            ids.extend(kept.map(|(_, id)| *id));
+                            for (at, id) in kept {
+                                ids.push(*id);
+                                weights.extend(of_bag.get(at));
+                            }
                         }
                     }
                     offsets.push(ids.len() as u32);
                 }
-                BatchColumn::Bag { offsets, ids }
+                BatchColumn::Bag { offsets, ids, weights }
             }
-            EncodedColumn::Numbers(values) => BatchColumn::Numbers(
-                rows.iter().flat_map(|&row| [values[row as usize * 2], values[row as usize * 2 + 1]]).collect(),
-            ),
+            EncodedColumn::Numbers { width, values: all } => {
+                let mut values = Vec::with_capacity(rows.len() * width);
+                rows.iter().for_each(|&row| values.extend_from_slice(&all[row as usize * width..][..*width]));
+                BatchColumn::Numbers { width: *width, values }
+            }
         });
         FeatureBatch { rows: rows.len(), columns: columns.collect() }
     }
@@ -91,11 +105,12 @@ impl Encoded {
         for column in &mut self.columns {
             match column {
                 EncodedColumn::One(rows) => rows.shrink_to_fit(),
-                EncodedColumn::Bag { offsets, ids } => {
+                EncodedColumn::Bag { offsets, ids, weights } => {
                     offsets.shrink_to_fit();
+                    weights.shrink_to_fit();
                     ids.shrink_to_fit();
                 }
-                EncodedColumn::Numbers(numbers) => numbers.shrink_to_fit(),
+                EncodedColumn::Numbers { values, .. } => values.shrink_to_fit(),
             }
         }
     }

@@ -18,6 +18,46 @@ pub(super) fn key_row(keys: &Keys, at: usize, rows: usize) -> Option<u32> {
     }
 }
 
+/// The rows of a text's first `limit` letter trigrams, word after word: see [`super::Encoding::Text`].
+pub(super) fn trigram_rows(text: &str, limit: usize, rows: usize) -> Vec<u32> {
+    let lower = text.to_lowercase();
+    let mut found = Vec::new();
+    let (mut letters, mut bytes) = (Vec::new(), String::new());
+    for word in lower.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        letters.clear();
+        letters.extend(std::iter::once('#').chain(word.chars()).chain(['#']));
+        for three in letters.windows(3) {
+            if found.len() == limit {
+                return found;
+            }
+            bytes.clear();
+            bytes.extend(three);
+            found.push(row(bytes.as_bytes(), rows));
+        }
+    }
+    found
+}
+
+/// The row of the values at `at` of several columns: see [`super::Encoding::Crossed`].
+pub(super) fn crossed_row(columns: &[Keys], at: usize, rows: usize) -> u32 {
+    let mut bytes = Vec::new();
+    for keys in columns {
+        match keys {
+            _ if keys.is_null(at) => bytes.push(0),
+            Keys::Int(keys) => {
+                bytes.push(1);
+                bytes.extend(keys.value(at).to_le_bytes());
+            }
+            Keys::Text(keys) => {
+                bytes.push(2);
+                bytes.extend(keys.value(at).as_bytes());
+                bytes.push(255);
+            }
+        }
+    }
+    row(&bytes, rows)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +76,32 @@ mod tests {
 
     const INTS: [Option<u32>; 3] = [Some(142_485), Some(29_532), Some(610_207)];
     const TEXTS: [Option<u32>; 3] = [Some(274_437), Some(586_597), Some(254_169)];
+
+    #[test]
+    fn trigrams_are_those_of_the_words_in_lower_case() {
+        let rows = |trigrams: &[&str]| trigrams.iter().map(|three| row(three.as_bytes(), 5000)).collect::<Vec<_>>();
+        assert_eq!(
+            trigram_rows("Good-\u{c9}t\u{e9}, a!", usize::MAX, 5000),
+            rows(&["#go", "goo", "ood", "od#", "#\u{e9}t", "\u{e9}t\u{e9}", "t\u{e9}#", "#a#"])
+        );
+        assert_eq!(trigram_rows("cat", 2, 5000), rows(&["#ca", "cat"]));
+        assert_eq!(trigram_rows(" ,-! ", 9, 5000), [0u32; 0]);
+    }
+
+    #[test]
+    fn crossed_values_are_told_apart_by_place_type_and_null() {
+        let texts = |values: Vec<Option<&str>>| Keys::Text(StringArray::from(values));
+        let a = texts(vec![Some("ab"), Some("a"), None, Some("\u{0}"), Some("1")]);
+        let b = texts(vec![Some("c"), Some("bc"), Some("x"), Some("x"), Some("1")]);
+        let rows: Vec<u32> = (0..5).map(|at| crossed_row(&[a.clone(), b.clone()], at, 1 << 30)).collect();
+        let swapped: Vec<u32> = (0..5).map(|at| crossed_row(&[b.clone(), a.clone()], at, 1 << 30)).collect();
+        let ints = Keys::Int(Int64Array::from(vec![1]));
+        let mut all = [&rows[..], &swapped[..4], &[crossed_row(&[ints.clone(), ints], 0, 1 << 30)]].concat();
+        assert_eq!(rows[0], row(b"\x02ab\xff\x02c\xff", 1 << 30));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 10);
+    }
 
     #[test]
     fn consecutive_ids_fill_the_rows_as_draws_would() {

@@ -184,7 +184,7 @@ impl<'a> Checkpoints<'a> {
         let store = &self.job.output;
         let folder = format!("{}/{}/{:05}-{:09}", self.folder, self.attempt, state.epoch, state.step);
         let mut files = Files::new(store, &folder);
-        files.weights(self.spec, weights).await?;
+        files.weights(weights).await?;
         optimizers.write(weights, &mut files).await?;
         let files = files.finish();
         self.files.extend(files.iter().map(|entry| entry.key.clone()));
