@@ -269,6 +269,8 @@ impl Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Combine;
+    use crate::features::LayerSpec;
 
     #[test]
     fn dropout_keeps_its_share_and_the_mean() {
@@ -280,5 +282,62 @@ mod tests {
         let zeros = mask.iter().filter(|value| **value == 0.0).count() as f64 / mask.len() as f64;
         assert!((zeros - 0.25).abs() < 0.02, "{zeros}");
         assert!((mask.iter().sum::<f32>() / mask.len() as f32 - 1.0).abs() < 0.03);
+    }
+
+    fn tower(normalization: NormalizationSpec) -> TowerSpec {
+        let mut layer = LayerSpec::new("user.0", 2, 2);
+        layer.normalization = Some(normalization);
+        TowerSpec { combine: Combine::Concat, width: 2, features: Vec::new(), gating: None, layers: vec![layer] }
+    }
+
+    #[test]
+    fn batch_normalisation_uses_the_statistics_of_training_afterwards() {
+        let name = |what: &str| what.to_string();
+        let (scale, shift, epsilon) = (name("scale"), name("shift"), 0.0);
+        let batch = NormalizationSpec::Batch {
+            scale,
+            shift,
+            mean: name("m"),
+            variance: name("v"),
+            batches: name("n"),
+            epsilon,
+        };
+        let device = Device::flex();
+        let identity = |name: &str, shape: &[usize]| match name {
+            "user.0.weight" => Ok(vec![1.0, 0.0, 0.0, 1.0]),
+            "scale" | "v" => Ok(vec![1.0; 2]),
+            _ => Ok(vec![0.0; shape.iter().product()]),
+        };
+        let mut dense = Dense::from_values(&tower(batch), &device, identity).unwrap();
+        let tensor =
+            |values: &[f32]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / 2, 2]), &device);
+        let none = Dropout { share: 0.0, seed: 0 };
+        for values in [[1.0, 10.0, 3.0, 30.0], [2.0, 20.0, 6.0, 60.0]] {
+            let (end, statistics) = dense.leaves().forward_training(tensor(&values).autodiff(), none);
+            let end = read(end.without_autodiff()).unwrap();
+            assert!(end.iter().zip([-1.0, -1.0, 1.0, 1.0]).all(|(a, b)| (a - b).abs() < 1e-5), "{end:?}");
+            dense.take_in(statistics, 2).unwrap();
+        }
+        let (_, of_one) = dense.forward_training(tensor(&[9.0, 9.0]), none);
+        dense.take_in(of_one, 1).unwrap();
+        // the two batches have means 2 and 4, variances (of the sample) 2 and 8
+        let found = read(dense.forward(tensor(&[3.0, 30.0, 4.0, 30.0]))).unwrap();
+        let expected = [0.0, 0.0, 1.0 / 5f32.sqrt(), 0.0];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+        let names: Vec<String> = dense.tensors().unwrap().into_iter().map(|(name, ..)| name.to_string()).collect();
+        assert_eq!(names, ["user.0.weight", "user.0.bias", "scale", "shift", "m", "v", "n"]);
+        assert_eq!(dense.tensors().unwrap()[6].2, [2.0]);
+    }
+
+    #[test]
+    fn layer_normalisation_looks_at_each_row_alone() {
+        let layer = NormalizationSpec::Layer { scale: "scale".into(), shift: "shift".into(), epsilon: 1e-5 };
+        let dense = Dense::new(&tower(layer), 3, &Device::flex());
+        let tensor = |values: &[f32]| {
+            Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / 2, 2]), &Device::flex())
+        };
+        let two = read(dense.forward(tensor(&[3.0, -1.0, 0.5, 7.0]))).unwrap();
+        assert_eq!(two[..2], read(dense.forward(tensor(&[3.0, -1.0]))).unwrap());
+        assert!((two[0] + two[1]).abs() < 1e-5 && (two[0].abs() - 1.0).abs() < 1e-2, "{two:?}");
     }
 }

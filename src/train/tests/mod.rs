@@ -4,6 +4,7 @@ mod gradient;
 mod losses;
 mod mining;
 mod objectives;
+mod options;
 mod planted;
 
 use self::planted::{ITEMS, Planted, done, users};
