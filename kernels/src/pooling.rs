@@ -10,6 +10,8 @@
 //! Max    elementwise max of w v
 //! ```
 //!
+//! Attention, with learned shares, is in [`Attention`].
+//!
 //! An empty bag, and one whose divisor is zero, gives zeros. Nothing here costs anything in the size
 //! of the table: time and memory are linear in the ids of the batch.
 
@@ -18,7 +20,9 @@ use rayon::prelude::*;
 use crate::math::{add_scaled, fma, prefetch};
 use crate::tables::EmbeddingTable;
 
+mod attention;
 mod scatter;
+pub use attention::{Attention, AttentionGradients};
 pub use scatter::{BagGradient, Scatter};
 
 /// How many ids ahead of the one being added a row is fetched from memory.

@@ -22,14 +22,14 @@ pub struct Features {
 #[serde(deny_unknown_fields)]
 pub struct Feature {
     pub kind: FeatureKind,
-    /// Column it is read from; the feature's own name when not given.
+    /// Column it is read from; the feature's own name when not given. A crossed feature names its columns in `of`.
     #[serde(default)]
     pub column: Option<String>,
     /// Embedding table it uses; a table of its own when not given. A user's `history` usually names the item's id feature here.
     /// The feature with the table's own name sets the table's dimension and vocabulary.
     #[serde(default)]
     pub table: Option<String>,
-    /// Dimension of the embedding (`id`, `ids`, `categorical`, `bucketized`). Larger tables learn more and cost memory
+    /// Dimension of the embedding (`id`, `ids`, `categorical`, `bucketized`, `text`, `crossed`). Larger tables learn more and cost memory
     /// in proportion.
     #[serde(default)]
     pub dim: Option<usize>,
@@ -39,12 +39,28 @@ pub struct Feature {
     /// Rows for values outside the vocabulary, chosen by hash. 1 is one unknown row.
     #[serde(default)]
     pub unknown_rows: Option<usize>,
-    /// How the rows of a several-valued feature become one vector (`ids`): mean, sum, max or sqrtn.
+    /// In place of a vocabulary: the row of a value is a hash of it modulo this number (`id`, `ids`, `categorical`; `text`, where it is
+    /// 30,000 when not given; `crossed`, which must have it). The table's
+    /// memory is then known beforehand, nothing is kept of the values themselves, and a value never seen before has a
+    /// row too; but values that meet in a row share it for good. With n values in N rows
+    /// a value shares its row with n / N others on average: take N at least as large as n where it matters.
+    #[serde(default)]
+    pub hash_rows: Option<usize>,
+    /// How the rows of a several-valued feature become one vector (`ids`; `text`: mean, sum or sqrtn).
     #[serde(default)]
     pub pooling: Option<Pooling>,
-    /// The first values kept of a several-valued feature (`ids`).
+    /// The first values kept of a several-valued feature (`ids`), or the first trigrams of a text (`text`).
     #[serde(default)]
     pub max_length: Option<usize>,
+    /// Column with a list of numbers of at least 0, one for each id: how much each counts in the mean, sum or sqrtn (`ids`).
+    #[serde(default)]
+    pub weights: Option<String>,
+    /// The columns whose values together are one value, BIGINT or VARCHAR each (`crossed`).
+    #[serde(default)]
+    pub of: Option<Vec<String>>,
+    /// Divide each vector by its L2 norm (`vector`): for vectors whose length says nothing, or varies too much.
+    #[serde(default)]
+    pub normalize: Option<bool>,
     /// What is done to a number before it is normalised (`numeric`): none or log1p.
     #[serde(default)]
     pub transform: Option<NumericTransform>,
@@ -72,7 +88,20 @@ pub enum FeatureKind {
     Bucketized,
     /// True, false or null.
     Boolean,
+    /// Text as the letter trigrams of its words: `#cat#` is #ca, cat and at#, each hashed to a row, pooled (word hashing of
+    /// DSSM, Huang et al. 2013). Words never seen before still share trigrams with known ones; their order is lost.
+    Text,
+    /// A vector made elsewhere, of a text or an image, as it is: a list of floats, as long in every row; null becomes zeros, with
+    /// a flag of its own. It stays as it is: only the layers above it learn.
+    Vector,
+    /// Values of several columns as one: an embedding for each pair met of country and device, say, which neither alone has.
+    /// Null counts as a value.
+    Crossed,
 }
+
+/// Rows of a text's table when `hash_rows` is not given: about as many as English has letter trigrams (Huang et al. 2013
+/// count 30,621 in half a million words).
+const TEXT_ROWS: usize = 30_000;
 
 /// How the rows of a several-valued feature become one vector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +113,9 @@ pub enum Pooling {
     Max,
     /// Sum divided by the square root of the count.
     Sqrtn,
+    /// Sum with learned shares: the softmax, over the values of the list, of a learned product with each value's row plus a learned
+    /// bias of its position. With the latest value first it learns both what matters and how fast it ages.
+    Attention,
 }
 
 /// What is done to a number before it is normalised.
@@ -105,22 +137,41 @@ impl Feature {
             dim: None,
             min_count: None,
             unknown_rows: None,
+            hash_rows: None,
             pooling: None,
             max_length: None,
+            weights: None,
+            of: None,
+            normalize: None,
             transform: None,
             buckets: None,
             boundaries: None,
         }
     }
 
+    /// The column it is read from: the first, where there are several.
     pub fn column<'a>(&'a self, name: &'a str) -> &'a str {
-        self.column.as_deref().unwrap_or(name)
+        let first = self.of.as_ref().and_then(|of| of.first());
+        first.or(self.column.as_ref()).map_or(name, String::as_str)
+    }
+
+    /// All columns it reads.
+    pub fn columns<'a>(&'a self, name: &'a str) -> Vec<&'a str> {
+        match &self.of {
+            Some(of) => of.iter().map(String::as_str).collect(),
+            None => [self.column(name)].into_iter().chain(self.weights.as_deref()).collect(),
+        }
+    }
+
+    /// Rows of its table, where values find theirs by hash.
+    pub fn hashed_rows(&self) -> Option<usize> {
+        if self.kind == FeatureKind::Text { self.hash_rows.or(Some(TEXT_ROWS)) } else { self.hash_rows }
     }
 
     /// Name of the embedding table it uses, for the kinds that have one.
     pub fn table<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         match self.kind {
-            FeatureKind::Numeric | FeatureKind::Boolean => None,
+            FeatureKind::Numeric | FeatureKind::Boolean | FeatureKind::Vector => None,
             _ => Some(self.table.as_deref().unwrap_or(name)),
         }
     }

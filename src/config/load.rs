@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
-use super::{Combine, Config, Feature, FeatureKind, VERSION};
-use crate::error::{Error, Result, did_you_mean, nearest};
+use super::{Config, Feature, VERSION};
+use crate::error::{Error, Result, nearest};
 
 /// `--set a.b=c`, in the order given.
 #[derive(Debug, Clone, Default)]
@@ -54,25 +54,9 @@ impl Config {
         }
         require(!self.features.user.is_empty(), "features.user", "empty", "at least one feature")?;
         require(!self.features.item.is_empty(), "features.item", "empty", "at least one feature")?;
-        for (side, name, feature) in self.all_features() {
-            self.validate_feature(&format!("features.{side}.{name}"), name, feature)?;
-        }
+        self.validate_features()?;
         self.validate_numbers()?;
-        self.validate_loss()?;
-        for (side, tower) in [("user", &self.model.user_tower), ("item", &self.model.item_tower)] {
-            if tower.combine == Combine::Sum {
-                for (_, name, feature) in self.all_features().filter(|(s, ..)| *s == side) {
-                    let dim = self.table_dim(name, feature);
-                    require(
-                        dim.is_none_or(|dim| dim == self.model.dim) && feature.table(name).is_some(),
-                        &format!("features.{side}.{name}"),
-                        "not an embedding of dimension model.dim",
-                        "that, because the tower's `combine` is `sum`",
-                    )?;
-                }
-            }
-        }
-        Ok(())
+        self.validate_loss()
     }
 
     fn validate_numbers(&self) -> Result<()> {
@@ -151,75 +135,6 @@ impl Config {
         let device = &self.training.device;
         let known = device == "cpu" || device.strip_prefix("cuda:").is_some_and(|n| n.parse::<usize>().is_ok());
         require(known, "training.device", device, "`cpu` or `cuda:0`")
-    }
-
-    fn validate_feature(&self, key: &str, name: &str, feature: &Feature) -> Result<()> {
-        use FeatureKind::*;
-        let kind = feature.kind;
-        let allowed = |given: bool, what: &str, kinds: &[FeatureKind]| {
-            let listed = kinds.iter().map(|k| format!("{k:?}").to_lowercase()).collect::<Vec<_>>().join(", ");
-            require(
-                !given || kinds.contains(&kind),
-                &format!("{key}.{what}"),
-                &format!("given for kind `{}`", format!("{kind:?}").to_lowercase()),
-                &format!("it only for {listed}"),
-            )
-        };
-        allowed(feature.table.is_some(), "table", &[Id, Ids, Categorical])?;
-        allowed(feature.dim.is_some(), "dim", &[Id, Ids, Categorical, Bucketized])?;
-        allowed(feature.min_count.is_some(), "min_count", &[Id, Ids, Categorical])?;
-        allowed(feature.unknown_rows.is_some(), "unknown_rows", &[Id, Ids, Categorical])?;
-        allowed(feature.pooling.is_some(), "pooling", &[Ids])?;
-        allowed(feature.max_length.is_some(), "max_length", &[Ids])?;
-        allowed(feature.transform.is_some(), "transform", &[Numeric])?;
-        allowed(feature.buckets.is_some(), "buckets", &[Bucketized])?;
-        allowed(feature.boundaries.is_some(), "boundaries", &[Bucketized])?;
-        require(feature.dim != Some(0), &format!("{key}.dim"), "0", "at least 1")?;
-        require(feature.max_length != Some(0), &format!("{key}.max_length"), "0", "at least 1")?;
-        require(feature.unknown_rows != Some(0), &format!("{key}.unknown_rows"), "0", "at least 1")?;
-        require(feature.buckets.is_none_or(|n| n >= 2), &format!("{key}.buckets"), "fewer than 2", "at least 2")?;
-        if let Some(boundaries) = &feature.boundaries {
-            let sorted = boundaries.windows(2).all(|w| w[0] < w[1]) && boundaries.iter().all(|b| b.is_finite());
-            require(
-                sorted && !boundaries.is_empty(),
-                &format!("{key}.boundaries"),
-                &format!("{boundaries:?}"),
-                "numbers that rise",
-            )?;
-        }
-        if let Some(table) = feature.table.as_deref().filter(|table| *table != name) {
-            let owners = || self.all_features().filter(|(_, n, f)| f.table(n) == Some(*n)).map(|(_, n, _)| n);
-            require(
-                owners().any(|owner| owner == table),
-                &format!("{key}.table"),
-                &format!("`{table}`"),
-                &format!("the name of a feature that has a table of its own{}", did_you_mean(table, owners())),
-            )?;
-            require(
-                feature.dim.is_none() && feature.min_count.is_none() && feature.unknown_rows.is_none(),
-                key,
-                "`dim`, `min_count` or `unknown_rows` beside `table`",
-                &format!("these at feature `{table}`, whose table it shares"),
-            )?;
-        }
-        Ok(())
-    }
-
-    /// Dimension of a feature's embedding, where it has one.
-    pub fn table_dim(&self, name: &str, feature: &Feature) -> Option<usize> {
-        let table = feature.table(name)?;
-        let owner = self.all_features().find(|(_, n, f)| *n == table && f.table(n) == Some(table))?.2;
-        let summed =
-            [("user", &self.model.user_tower), ("item", &self.model.item_tower)].into_iter().any(|(side, tower)| {
-                tower.combine == Combine::Sum
-                    && self.all_features().any(|(s, n, f)| s == side && f.table(n) == Some(table))
-            });
-        let usual = match owner.kind {
-            _ if summed => self.model.dim,
-            FeatureKind::Id | FeatureKind::Ids => 64,
-            _ => 8,
-        };
-        Some(owner.dim.unwrap_or(usual))
     }
 
     /// Every feature as (side, name, feature), user first.

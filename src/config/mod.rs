@@ -2,6 +2,7 @@
 
 mod duration;
 mod evaluation;
+mod feature_rules;
 mod features;
 mod index;
 mod learning;
@@ -27,7 +28,7 @@ pub use index::{Embedding, Index};
 pub use learning::{Checkpoint, LearningRate, Schedule, TableOptimizer};
 pub use load::Overrides;
 pub use loss::{Loss, LossKind, SelfMined};
-pub use model::{Activation, Combine, Model, Tower};
+pub use model::{Activation, Combine, Model, Normalization, Tower};
 pub use publishing::{Lease, Retention};
 pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};

@@ -38,13 +38,30 @@ pub struct Tower {
     /// Widths of the hidden layers.
     pub layers: Vec<usize>,
     pub activation: Activation,
+    /// What hidden values go through before the activation. Either lets deeper towers learn at higher rates; `layer` costs little
+    /// and treats each row by itself.
+    pub normalization: Normalization,
+    /// Add what a hidden layer gets to what it gives, where the layer before it has the same width: deeper towers then
+    /// learn as easily as shallow ones.
+    pub residual: bool,
+    /// Scale each feature's block of the input by a factor between 0 and 2 that depends on all features of the row (SENet, as in
+    /// FiBiNET): the tower can then turn down features that say nothing for this user or item. Needs `combine: concat`.
+    pub gating: bool,
     /// Share of hidden values set to zero while training.
     pub dropout: f64,
 }
 
 impl Default for Tower {
     fn default() -> Self {
-        Tower { combine: Combine::Concat, layers: vec![128], activation: Activation::Relu, dropout: 0.0 }
+        Tower {
+            combine: Combine::Concat,
+            layers: vec![128],
+            activation: Activation::Relu,
+            normalization: Normalization::None,
+            residual: false,
+            gating: false,
+            dropout: 0.0,
+        }
     }
 }
 
@@ -58,10 +75,27 @@ pub enum Combine {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     #[default]
     Relu,
     Gelu,
     Tanh,
+    /// x, or x / 100 below 0: no unit can die.
+    LeakyRelu,
+    /// x * sigmoid(x), also called swish.
+    Silu,
+}
+
+/// What hidden values go through before the activation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalization {
+    #[default]
+    None,
+    /// Mean 0 and variance 1 over the values of one row.
+    Layer,
+    /// Mean 0 and variance 1 of each value over the batch; after training with the running mean and variance of the batches. Small
+    /// batches make it noisy.
+    Batch,
 }

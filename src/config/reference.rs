@@ -24,6 +24,14 @@ pub fn reference_yaml() -> String {
     let mut history = Feature::new(FeatureKind::Ids);
     (history.table, history.pooling, history.max_length) = (Some("item_id".into()), Some(Default::default()), Some(50));
     config.features.user.insert("history".into(), history);
+    let mut hashed = Feature::new(FeatureKind::Id);
+    (hashed.column, hashed.hash_rows) = (Some("user_id".into()), Some(1_000_000));
+    config.features.user.insert("user".into(), hashed);
+    let mut cross = Feature::new(FeatureKind::Crossed);
+    (cross.of, cross.hash_rows) = (Some(vec!["country".into(), "device".into()]), Some(10_000));
+    config.features.user.insert("country_device".into(), cross);
+    config.features.item.insert("title".into(), Feature::new(FeatureKind::Text));
+    config.features.item.insert("image".into(), Feature::new(FeatureKind::Vector));
     let schema = json_schema();
     let value = serde_json::to_value(&config).expect("a config is JSON");
     let mut out = String::from(

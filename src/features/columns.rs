@@ -1,16 +1,14 @@
 //! Reading a column of any fitting Arrow type as keys, numbers or flags, with errors that name the feature.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, TimeUnit};
-use std::sync::Arc;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
 
 use super::ValueType;
 use crate::error::{Error, Result, did_you_mean};
 
 /// Values that a vocabulary maps to rows.
+#[derive(Debug, Clone)]
 pub enum Keys {
     Int(Int64Array),
     Text(StringArray),
@@ -43,26 +41,6 @@ impl Keys {
     }
 }
 
-/// A column of lists: list `i` holds the keys `bounds(i)`; a null list is empty.
-pub(super) struct KeyLists {
-    lists: ListArray,
-    pub keys: Keys,
-}
-
-impl KeyLists {
-    pub fn len(&self) -> usize {
-        self.lists.len()
-    }
-
-    pub fn bounds(&self, row: usize) -> std::ops::Range<usize> {
-        if self.lists.is_null(row) {
-            return 0..0;
-        }
-        let offsets = self.lists.value_offsets();
-        offsets[row] as usize..offsets[row + 1] as usize
-    }
-}
-
 /// Where a column stands, for errors.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -86,14 +64,14 @@ impl Place<'_> {
         })
     }
 
-    fn wrong(&self, found: &DataType, expected: &str) -> Error {
+    pub fn wrong(&self, found: &DataType, expected: &str) -> Error {
         Error::config(format!(
             "{}: column `{}` of table `{}`: found type {found}, expected {expected}; cast it in the table's SQL, or change the feature's kind",
             self.reader, self.column, self.table
         ))
     }
 
-    fn cast(&self, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    pub fn cast(&self, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         cast(column, to).map_err(|error| self.wrong(column.data_type(), &to.to_string()).caused_by(error))
     }
 
@@ -117,25 +95,6 @@ impl Place<'_> {
         }
     }
 
-    /// Keys of an `ids` feature.
-    pub fn key_lists(&self, column: &ArrayRef) -> Result<KeyLists> {
-        let found = column.data_type();
-        let inner = match found {
-            DataType::List(inner) | DataType::LargeList(inner) | DataType::FixedSizeList(inner, _) => inner,
-            DataType::ListView(inner) | DataType::LargeListView(inner) => inner,
-            _ => return Err(self.wrong(found, "BIGINT[] or VARCHAR[]")),
-        };
-        let to = match value_type(inner.data_type()) {
-            Some(ValueType::Varchar) => DataType::Utf8,
-            Some(_) => DataType::Int64,
-            None => return Err(self.wrong(found, "BIGINT[] or VARCHAR[]")),
-        };
-        let list = DataType::List(Arc::new(Field::new(inner.name(), to, true)));
-        let lists = self.cast(column, &list)?.as_list::<i32>().clone();
-        let keys = self.keys(lists.values())?;
-        Ok(KeyLists { lists, keys })
-    }
-
     /// Numbers of a `numeric` or `bucketized` feature: a point in time in seconds since 1970, true as 1.
     pub fn numbers(&self, column: &ArrayRef) -> Result<Float64Array> {
         let as_float =
@@ -155,6 +114,26 @@ impl Place<'_> {
         }
     }
 
+    /// Columns of a crossed feature must hold what they held in training; one of nothing but nulls may come as any type.
+    pub fn check_type(&self, keys: &Keys, expected: ValueType) -> Result<()> {
+        if keys.value_type() == expected || (0..keys.len()).all(|at| keys.is_null(at)) {
+            return Ok(());
+        }
+        let Place { reader, column, table } = self;
+        Err(Error::config(format!(
+            "{reader}: column `{column}` of table `{table}` holds {:?}, expected {expected:?}, as elsewhere; cast it in the SQL",
+            keys.value_type()
+        )))
+    }
+
+    /// Texts of a `text` feature.
+    pub fn texts(&self, column: &ArrayRef) -> Result<StringArray> {
+        match value_type(column.data_type()) {
+            Some(ValueType::Varchar) => Ok(self.cast(column, &DataType::Utf8)?.as_string::<i32>().clone()),
+            _ => Err(self.wrong(column.data_type(), "VARCHAR")),
+        }
+    }
+
     pub fn flags(&self, column: &ArrayRef) -> Result<BooleanArray> {
         match column.data_type() {
             found if found.is_integer() || *found == DataType::Boolean => {
@@ -166,7 +145,7 @@ impl Place<'_> {
 }
 
 /// What the values of a type are as keys.
-fn value_type(found: &DataType) -> Option<ValueType> {
+pub(super) fn value_type(found: &DataType) -> Option<ValueType> {
     match found {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(ValueType::Varchar),
         DataType::Dictionary(_, inner) => value_type(inner),

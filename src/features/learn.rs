@@ -6,10 +6,11 @@ use arrow::array::RecordBatch;
 
 use super::columns::Place;
 use super::quantiles::Statistics;
-use super::spec::{Encoding, FeatureSpec, FeatureSpecEntry, IdHash, LayerSpec, TableSpec, TowerSpec, ValueType};
+use super::spec::{FeatureSpec, IdHash, RowHash, TableSpec, ValueType};
+use super::tower::{Measures, tower_spec};
 use super::vocabulary::{Counts, Vocabularies};
 use crate::artifacts::IdType;
-use crate::config::{Combine, Config, Feature, FeatureKind, NumericTransform, Tower};
+use crate::config::{Config, Feature, FeatureKind, NumericTransform};
 use crate::error::{Error, Result};
 
 /// Whose features a table carries.
@@ -38,7 +39,7 @@ pub struct Learner<'a> {
     /// Positives by item id.
     items: Option<Counts>,
     tables: BTreeMap<String, Counts>,
-    numbers: BTreeMap<(&'static str, String), Statistics>,
+    learned: Measures,
 }
 
 /// The outcome.
@@ -49,7 +50,7 @@ pub struct Learned {
 
 impl<'a> Learner<'a> {
     pub fn new(config: &'a Config) -> Self {
-        Learner { config, items: None, tables: BTreeMap::new(), numbers: BTreeMap::new() }
+        Learner { config, items: None, tables: BTreeMap::new(), learned: Measures::default() }
     }
 
     pub fn positives(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -81,12 +82,12 @@ impl<'a> Learner<'a> {
             match feature.kind {
                 FeatureKind::Id | FeatureKind::Categorical if self.counts_here(side, name, feature) => {
                     let keys = place.keys(column)?;
-                    let counts = self.counts(name, feature, keys.value_type(), &reader)?;
+                    let Some(counts) = self.counts(name, feature, keys.value_type(), &reader)? else { continue };
                     weights.iter().enumerate().for_each(|(row, weight)| counts.add(&keys, row, *weight));
                 }
                 FeatureKind::Ids if self.counts_here(side, name, feature) => {
                     let lists = place.key_lists(column)?;
-                    let counts = self.counts(name, feature, lists.keys.value_type(), &reader)?;
+                    let Some(counts) = self.counts(name, feature, lists.keys.value_type(), &reader)? else { continue };
                     for (row, weight) in weights.iter().enumerate() {
                         let kept = feature.max_length.unwrap_or(usize::MAX);
                         lists.bounds(row).take(kept).for_each(|at| counts.add(&lists.keys, at, *weight));
@@ -96,9 +97,25 @@ impl<'a> Learner<'a> {
                     let numbers = place.numbers(column)?;
                     let transform = feature.transform.unwrap_or_default();
                     let key = (side.name(), name.to_string());
-                    let statistics = self.numbers.entry(key).or_insert_with(Statistics::new);
+                    let statistics = self.learned.numbers.entry(key).or_insert_with(Statistics::new);
                     let finite = numbers.iter().flatten().filter(|value| value.is_finite());
                     finite.for_each(|value| statistics.add(transformed(transform, value)));
+                }
+                FeatureKind::Text => drop(place.texts(column)?),
+                FeatureKind::Vector => {
+                    let length = self.learned.lengths.entry((side.name(), name.to_string())).or_default();
+                    *length = place.vector_length(column, *length)?;
+                }
+                FeatureKind::Crossed => {
+                    let types = self.learned.crossed.entry((side.name(), name.to_string())).or_default();
+                    for (at, column) in feature.columns(name).into_iter().enumerate() {
+                        let place = Place { column, ..place };
+                        let keys = place.keys(place.find(batch)?)?;
+                        match types.get(at) {
+                            Some(known) => place.check_type(&keys, *known)?,
+                            None => types.push(keys.value_type()),
+                        }
+                    }
                 }
                 _ => {}
             }
@@ -111,7 +128,8 @@ impl<'a> Learner<'a> {
         side == Side::Item || !self.config.features.item.iter().any(|(name, item)| item.table(name) == table)
     }
 
-    fn counts(&mut self, name: &str, feature: &Feature, found: ValueType, reader: &str) -> Result<&mut Counts> {
+    /// Where the values of a feature are counted; nowhere for a hashed table, of which the type alone is kept.
+    fn counts(&mut self, name: &str, feature: &Feature, found: ValueType, reader: &str) -> Result<Option<&mut Counts>> {
         let table = feature.table(name).unwrap_or(name);
         let counts = self.tables.entry(table.to_string()).or_insert_with(|| Counts::new(found));
         if counts.value_type() != found {
@@ -120,12 +138,13 @@ impl<'a> Learner<'a> {
                 counts.value_type()
             )));
         }
-        Ok(counts)
+        let hashed = self.config.table_owner(table).is_some_and(|owner| owner.hashed_rows().is_some());
+        Ok((!hashed).then_some(counts))
     }
 
     /// Ends the counting.
     pub fn finish(self, user_id_type: IdType, item_id_type: IdType) -> Result<Learned> {
-        let Learner { config, tables: mut counted, numbers, .. } = self;
+        let Learner { config, tables: mut counted, learned, .. } = self;
         let mut vocabularies = Vocabularies::new();
         let mut tables = BTreeMap::new();
         for (side, name, feature) in config.all_features() {
@@ -134,7 +153,7 @@ impl<'a> Learner<'a> {
                 continue;
             }
             let spec = if feature.kind == FeatureKind::Bucketized {
-                let rows = boundaries(side, name, feature, &numbers).len() + 2;
+                let rows = learned.boundaries(side, name, feature).len() + 2;
                 TableSpec {
                     dim,
                     rows,
@@ -142,7 +161,16 @@ impl<'a> Learner<'a> {
                     min_count: 0,
                     value_type: ValueType::Bucket,
                     unknown_hash: None,
+                    row_hash: None,
                 }
+            } else if let Some(rows) = feature.hashed_rows() {
+                let value_type = match feature.kind {
+                    FeatureKind::Text => ValueType::Trigram,
+                    FeatureKind::Crossed => ValueType::Crossed,
+                    _ => counted.get(table).map_or(ValueType::Bigint, Counts::value_type),
+                };
+                let row_hash = Some(RowHash::MixedFnv1a64);
+                TableSpec { dim, rows, unknown_rows: 0, min_count: 0, value_type, unknown_hash: None, row_hash }
             } else {
                 let (min_count, unknown_rows) = (feature.min_count.unwrap_or(1), feature.unknown_rows.unwrap_or(1));
                 let counts = counted.remove(table).unwrap_or(Counts::new(ValueType::Bigint));
@@ -156,80 +184,15 @@ impl<'a> Learner<'a> {
                 let rows = vocabulary.len();
                 vocabularies.insert(table.to_string(), vocabulary);
                 let unknown_hash = (unknown_rows > 0).then_some(IdHash::Fnv1a64);
-                TableSpec { dim, rows, unknown_rows, min_count, value_type, unknown_hash }
+                TableSpec { dim, rows, unknown_rows, min_count, value_type, unknown_hash, row_hash: None }
             };
             tables.insert(table.to_string(), spec);
         }
-        let tower = |side: Side| tower_spec(config, side, &tables, &numbers);
-        let (user, item) = (tower(Side::User), tower(Side::Item));
+        let tower = |side: Side| tower_spec(config, side, &tables, &learned);
+        let (user, item) = (tower(Side::User)?, tower(Side::Item)?);
         let spec = FeatureSpec { format: 1, dim: config.model.dim, user_id_type, item_id_type, tables, user, item };
         Ok(Learned { spec, vocabularies })
     }
-}
-
-type Numbers = BTreeMap<(&'static str, String), Statistics>;
-
-fn boundaries(side: &'static str, name: &str, feature: &Feature, numbers: &Numbers) -> Vec<f64> {
-    match (&feature.boundaries, numbers.get(&(side, name.to_string()))) {
-        (Some(given), _) => given.clone(),
-        (None, Some(statistics)) => statistics.clone().boundaries(feature.buckets.unwrap_or(10)),
-        (None, None) => Vec::new(),
-    }
-}
-
-fn tower_spec(config: &Config, side: Side, tables: &BTreeMap<String, TableSpec>, numbers: &Numbers) -> TowerSpec {
-    let tower = match side {
-        Side::User => &config.model.user_tower,
-        Side::Item => &config.model.item_tower,
-    };
-    let mut features = Vec::new();
-    let mut end = 0;
-    for (_, name, feature) in config.all_features().filter(|(s, ..)| *s == side.name()) {
-        let table = feature.table(name).unwrap_or(name).to_string();
-        let width = tables.get(&table).filter(|_| feature.table(name).is_some()).map_or(2, |table| table.dim);
-        let encoding = match feature.kind {
-            FeatureKind::Id => Encoding::Id { table },
-            FeatureKind::Ids => {
-                Encoding::Ids { table, pooling: feature.pooling.unwrap_or_default(), max_length: feature.max_length }
-            }
-            FeatureKind::Categorical => Encoding::Categorical { table },
-            FeatureKind::Numeric => {
-                let statistics = numbers.get(&(side.name(), name.to_string())).cloned().unwrap_or(Statistics::new());
-                let (mean, deviation) = (statistics.mean(), statistics.deviation());
-                Encoding::Numeric { transform: feature.transform.unwrap_or_default(), mean, deviation }
-            }
-            FeatureKind::Bucketized => {
-                Encoding::Bucketized { table, boundaries: boundaries(side.name(), name, feature, numbers) }
-            }
-            FeatureKind::Boolean => Encoding::Boolean,
-        };
-        let offset = if tower.combine == Combine::Sum { 0 } else { end };
-        end = offset + width;
-        features.push(FeatureSpecEntry {
-            name: name.to_string(),
-            column: feature.column(name).to_string(),
-            offset,
-            width,
-            encoding,
-        });
-    }
-    TowerSpec { combine: tower.combine, width: end, features, layers: layers(tower, side, end, config.model.dim) }
-}
-
-/// Hidden layers and the map to `dim`; none at all for summed embeddings without hidden layers.
-fn layers(tower: &Tower, side: Side, width: usize, dim: usize) -> Vec<LayerSpec> {
-    if tower.combine == Combine::Sum && tower.layers.is_empty() {
-        return Vec::new();
-    }
-    let mut inputs = width;
-    let outputs = tower.layers.iter().map(|width| (*width, Some(tower.activation))).chain([(dim, None)]);
-    let layer = |(at, (outputs, activation))| {
-        let name = |what: &str| format!("{}.{at}.{what}", side.name());
-        let layer = LayerSpec { weight: name("weight"), bias: name("bias"), inputs, outputs, activation };
-        inputs = outputs;
-        layer
-    };
-    outputs.enumerate().map(layer).collect()
 }
 
 /// A finite number before it is normalised or cut into buckets; within the range of f32, so that its square is finite.

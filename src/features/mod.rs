@@ -8,13 +8,23 @@
 
 mod columns;
 mod encode;
+mod encoded;
+mod hashing;
 mod learn;
+mod lists;
 mod quantiles;
 mod spec;
+#[cfg(test)]
+mod tests;
+mod tower;
 pub(crate) mod vocabulary;
 
 pub use columns::{Keys, id_keys, integers, numbers};
-pub use encode::{BatchColumn, Encoded, EncodedColumn, Encoder, FeatureBatch};
+pub use encode::Encoder;
+pub use encoded::{BatchColumn, Encoded, EncodedColumn, FeatureBatch};
 pub use learn::{Learned, Learner, Side};
-pub use spec::{Encoding, FeatureSpec, FeatureSpecEntry, IdHash, LayerSpec, TableSpec, TowerSpec, ValueType};
+pub use spec::{
+    AttentionSpec, CrossedColumn, Encoding, FeatureSpec, FeatureSpecEntry, GatingSpec, IdHash, LayerSpec,
+    NormalizationSpec, RowHash, TableSpec, TowerSpec, ValueType,
+};
 pub use vocabulary::{Vocabularies, Vocabulary};

@@ -39,7 +39,9 @@ impl Counts {
     pub fn new(value_type: ValueType) -> Self {
         match value_type {
             ValueType::Varchar => Counts::Text(HashMap::new()),
-            ValueType::Bigint | ValueType::Bucket => Counts::Int(HashMap::new()),
+            ValueType::Bigint | ValueType::Bucket | ValueType::Trigram | ValueType::Crossed => {
+                Counts::Int(HashMap::new())
+            }
         }
     }
 

@@ -1,25 +1,43 @@
-//! The dense layers of one tower.
+//! The dense part of one tower.
+
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
+use super::parameters::{Described, Plan};
+use super::towers::read;
 use crate::config::Activation;
-use crate::features::LayerSpec;
+use crate::error::Result;
+use crate::features::{NormalizationSpec, TowerSpec};
 use crate::kernels::tables::{EmbeddingTable, RowInit};
 
-/// Layers `y = activation(x W + b)`; none of them is the identity.
+/// Slope of `leaky_relu` below 0.
+const LEAK: f64 = 0.01;
+/// Share that a batch has in the running statistics (PyTorch's default), once there were as many batches as that makes.
+const RUNNING_SHARE: f32 = 0.1;
+
+/// Gating, then layers `y = activation(normalization(x W + b))`, to which `x` is added where the layer says so; no layers are
+/// the identity. With it stands what attention pooling has learned, which is used before, where the input is made.
 #[derive(Clone, Debug)]
 pub struct Dense {
-    pub layers: Vec<Layer>,
+    tower: Arc<TowerSpec>,
+    plan: Arc<Plan>,
+    /// In the order of the plan: [inputs, outputs] or [1, n].
+    learned: Vec<Tensor<2>>,
+    statistics: Vec<Tensor<2>>,
 }
 
-#[derive(Clone, Debug)]
-pub struct Layer {
-    /// [inputs, outputs].
-    pub weight: Tensor<2>,
-    /// [1, outputs].
-    pub bias: Tensor<2>,
-    activation: Option<Activation>,
+/// What attention pooling of one feature has learned.
+#[derive(Debug, Clone)]
+pub struct LearnedAttention {
+    /// `[dim]`.
+    pub weight: Vec<f32>,
+    /// `[positions]`.
+    pub bias: Vec<f32>,
 }
+
+/// Mean and variance of the layers with batch normalisation in one batch, [1, outputs] each.
+pub type BatchStatistics = Vec<(Tensor<2>, Tensor<2>)>;
 
 /// Sets hidden values to zero while training; which ones is a function of the seed alone.
 #[derive(Debug, Clone, Copy)]
@@ -29,72 +47,210 @@ pub struct Dropout {
 }
 
 impl Dense {
-    /// Fresh weights: uniform with the variance 2 / inputs before a rectifier (He et al. 2015) and 1 / inputs
-    /// elsewhere; biases 0.
-    pub fn new(layers: &[LayerSpec], seed: u64, device: &Device) -> Self {
-        let fresh = |(at, spec): (usize, &LayerSpec)| {
-            let gain = if spec.activation == Some(Activation::Relu) { 6.0 } else { 3.0 };
-            let scale = (gain / spec.inputs as f32).sqrt();
-            let init = RowInit { seed: seed.wrapping_add(at as u64), scale, accumulator: 0.0 };
-            let weight = EmbeddingTable::new(spec.inputs, spec.outputs, &init).rows;
-            Layer::new(spec, weight, vec![0.0; spec.outputs], device)
-        };
-        Dense { layers: layers.iter().enumerate().map(fresh).collect() }
+    pub fn new(tower: &TowerSpec, seed: u64, device: &Device) -> Self {
+        let fresh = |described: &Described| described.start.values(&described.shape, seed);
+        let plan = Plan::new(tower);
+        let learned = plan.learned.iter().map(fresh).collect();
+        let statistics = plan.statistics.iter().map(fresh).collect();
+        Dense::with(tower, plan, [learned, statistics], device)
     }
 
+    /// With the values that `values` has for each name and shape.
+    pub fn from_values(
+        tower: &TowerSpec,
+        device: &Device,
+        mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let plan = Plan::new(tower);
+        let all = plan.collect(&mut |described| values(&described.name, &described.shape))?;
+        Ok(Dense::with(tower, plan, all, device))
+    }
+
+    fn with(tower: &TowerSpec, plan: Plan, [learned, statistics]: [Vec<Vec<f32>>; 2], device: &Device) -> Self {
+        let tensors = |described: &[Described], values: Vec<Vec<f32>>| {
+            let one = |(described, values): (&Described, Vec<f32>)| {
+                let shape = match described.shape[..] {
+                    [rows, cols] => [rows, cols],
+                    _ => [1, values.len()],
+                };
+                Tensor::from_data(TensorData::new(values, shape), device)
+            };
+            described.iter().zip(values).map(one).collect()
+        };
+        let (learned, statistics) = (tensors(&plan.learned, learned), tensors(&plan.statistics, statistics));
+        Dense { tower: Arc::new(tower.clone()), plan: Arc::new(plan), learned, statistics }
+    }
+
+    /// Whether the input is the output.
     pub fn is_empty(&self) -> bool {
-        self.layers.is_empty()
+        self.tower.layers.is_empty()
+    }
+
+    /// Name, shape and values of all that a model's file has of it.
+    pub fn tensors(&self) -> Result<Vec<(&str, &[usize], Vec<f32>)>> {
+        let described = self.plan.learned.iter().zip(&self.learned);
+        let all = described.chain(self.plan.statistics.iter().zip(&self.statistics));
+        all.map(|(described, value)| Ok((&described.name[..], &described.shape[..], read(value.clone())?))).collect()
     }
 
     /// [batch, width] -> [batch, dim], not normalised.
-    pub fn forward(&self, input: Tensor<2>, dropout: Option<Dropout>) -> Tensor<2> {
-        let mut x = input;
-        for (at, layer) in self.layers.iter().enumerate() {
-            x = x.matmul(layer.weight.clone()) + layer.bias.clone();
-            x = match layer.activation {
-                Some(Activation::Relu) => activation::relu(x),
-                Some(Activation::Gelu) => activation::gelu(x),
-                Some(Activation::Tanh) => activation::tanh(x),
-                None => x,
-            };
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        self.run(input, None, None)
+    }
+
+    /// The same while training: with dropout, and with the batch's own statistics, which are returned.
+    pub fn forward_training(&self, input: Tensor<2>, dropout: Dropout) -> (Tensor<2>, BatchStatistics) {
+        let mut statistics = Vec::new();
+        let end = self.run(input, Some(dropout), Some(&mut statistics));
+        (end, statistics)
+    }
+
+    fn run(&self, input: Tensor<2>, dropout: Option<Dropout>, mut training: Option<&mut BatchStatistics>) -> Tensor<2> {
+        let mut x = self.gated(input);
+        for (at, layer) in self.tower.layers.iter().enumerate() {
+            let before = layer.residual.then(|| x.clone());
+            x = self.linear(x, 2 * at);
+            if let Some(spec) = &layer.normalization {
+                x = self.normalized(x, spec, at, training.as_deref_mut());
+            }
+            x = activated(x, layer.activation);
             if let (Some(dropout), Some(_)) = (dropout.filter(|dropout| dropout.share > 0.0), layer.activation) {
                 let [rows, cols] = x.dims();
                 x = x.clone() * dropout.mask(at, rows, cols, &x.device());
+            }
+            if let Some(before) = before {
+                x = x + before;
             }
         }
         x
     }
 
+    /// `x W + b`, with the two parameters at `at`.
+    fn linear(&self, x: Tensor<2>, at: usize) -> Tensor<2> {
+        x.matmul(self.learned[at].clone()) + self.learned[at + 1].clone()
+    }
+
+    fn gated(&self, x: Tensor<2>) -> Tensor<2> {
+        let (Some(at), Some(spec)) = (self.plan.gating, &self.tower.gating) else { return x };
+        let (mean, spread) = self.blocks(&x.device());
+        let squeezed = activated(self.linear(x.clone().matmul(mean), at), spec.squeeze.activation);
+        let factors = activation::sigmoid(self.linear(squeezed, at + 2)).mul_scalar(2.0);
+        x * factors.matmul(spread)
+    }
+
+    /// The mean over each feature's columns as a matrix [width, features], and its spread over them [features, width].
+    fn blocks(&self, device: &Device) -> (Tensor<2>, Tensor<2>) {
+        let (width, features) = (self.tower.width, &self.tower.features);
+        let (mut mean, mut spread) = (vec![0.0f32; width * features.len()], vec![0.0f32; width * features.len()]);
+        for (at, feature) in features.iter().enumerate() {
+            for column in feature.offset..feature.offset + feature.width {
+                mean[column * features.len() + at] = 1.0 / feature.width as f32;
+                spread[at * width + column] = 1.0;
+            }
+        }
+        let tensor = |values, shape: [usize; 2]| Tensor::from_data(TensorData::new(values, shape), device);
+        (tensor(mean, [width, features.len()]), tensor(spread, [features.len(), width]))
+    }
+
+    fn normalized(
+        &self,
+        x: Tensor<2>,
+        spec: &NormalizationSpec,
+        layer: usize,
+        training: Option<&mut BatchStatistics>,
+    ) -> Tensor<2> {
+        let moments = |x: &Tensor<2>, along: usize| {
+            let mean = x.clone().mean_dim(along);
+            let away = x.clone() - mean.clone();
+            let variance = (away.clone() * away.clone()).mean_dim(along);
+            (mean, away, variance)
+        };
+        let (away, variance, epsilon) = match (spec, self.plan.running[layer], training) {
+            (NormalizationSpec::Batch { epsilon, .. }, Some(at), None) => {
+                (x - self.statistics[at].clone(), self.statistics[at + 1].clone(), *epsilon)
+            }
+            (NormalizationSpec::Batch { epsilon, .. }, _, training) => {
+                let (mean, away, variance) = moments(&x, 0);
+                training.into_iter().for_each(|found| found.push((mean.clone(), variance.clone())));
+                (away, variance, *epsilon)
+            }
+            (NormalizationSpec::Layer { epsilon, .. }, ..) => {
+                let (_, away, variance) = moments(&x, 1);
+                (away, variance, *epsilon)
+            }
+        };
+        let x = away / variance.add_scalar(epsilon).sqrt();
+        match self.plan.norms[layer] {
+            Some(at) => x * self.learned[at].clone() + self.learned[at + 1].clone(),
+            None => x,
+        }
+    }
+
+    /// Takes the statistics of a training batch of `rows` rows into the running ones: each of the first batches has the same
+    /// share, later ones a tenth. The variance of a single row says nothing and is left out.
+    pub fn take_in(&mut self, found: BatchStatistics, rows: usize) -> Result<()> {
+        if rows < 2 {
+            return Ok(());
+        }
+        let unbiased = rows as f64 / (rows - 1) as f64;
+        for (at, (mean, variance)) in self.plan.running.iter().flatten().zip(found) {
+            let batches = read(self.statistics[at + 2].clone())?[0];
+            let share = (1.0 / (batches + 1.0)).max(RUNNING_SHARE);
+            let variance = variance.without_autodiff().mul_scalar(unbiased);
+            for (place, new) in [(*at, mean.without_autodiff()), (at + 1, variance)] {
+                let old = self.statistics[place].clone();
+                self.statistics[place] = old.clone() + (new - old).mul_scalar(share);
+            }
+            self.statistics[at + 2] = self.statistics[at + 2].clone().add_scalar(1.0);
+        }
+        Ok(())
+    }
+
     /// The same values as leaves of an autodiff graph.
     pub fn leaves(&self) -> Dense {
         let leaf = |tensor: &Tensor<2>| tensor.clone().autodiff().require_grad();
-        let layers = self.layers.iter().map(|layer| Layer {
-            weight: leaf(&layer.weight),
-            bias: leaf(&layer.bias),
-            activation: layer.activation,
-        });
-        Dense { layers: layers.collect() }
+        let statistics = self.statistics.iter().map(|tensor| tensor.clone().autodiff()).collect();
+        Dense { learned: self.learned.iter().map(leaf).collect(), statistics, ..self.clone() }
     }
 
-    /// Weights and biases in the order of the layers.
+    /// All that is learned: weights and biases in the order of the layers first, then scales and shifts, gating, attention.
     pub fn parameters(&self) -> impl Iterator<Item = &Tensor<2>> {
-        self.layers.iter().flat_map(|layer| [&layer.weight, &layer.bias])
+        self.learned.iter()
     }
 
-    /// The same, to be changed.
+    /// Those of them that [`Dense::forward`] uses: all but attention, which comes last.
+    pub fn graph_parameters(&self) -> impl Iterator<Item = &Tensor<2>> {
+        self.learned[self.plan.in_graph.clone()].iter()
+    }
+
+    /// All that is learned, to be changed.
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Tensor<2>> {
-        self.layers.iter_mut().flat_map(|layer| [&mut layer.weight, &mut layer.bias])
+        self.learned.iter_mut()
+    }
+
+    /// Whether weight decay takes hold of each: of weights, not of biases, scales and shifts.
+    pub fn decays(&self) -> Vec<bool> {
+        self.plan.learned.iter().map(|described| described.decays).collect()
+    }
+
+    /// By feature of the tower: what its attention pooling has learned.
+    pub fn attention(&self) -> Result<Vec<Option<LearnedAttention>>> {
+        let of = |at: &Option<usize>| {
+            let values = |at: usize| read(self.learned[at].clone());
+            at.map(|at| Ok(LearnedAttention { weight: values(at)?, bias: values(at + 1)? })).transpose()
+        };
+        self.plan.attention.iter().map(of).collect()
     }
 }
 
-impl Layer {
-    /// `weight` [inputs, outputs] row-major, `bias` `[outputs]`.
-    pub fn new(spec: &LayerSpec, weight: Vec<f32>, bias: Vec<f32>, device: &Device) -> Self {
-        Layer {
-            weight: Tensor::from_data(TensorData::new(weight, [spec.inputs, spec.outputs]), device),
-            bias: Tensor::from_data(TensorData::new(bias, [1, spec.outputs]), device),
-            activation: spec.activation,
-        }
+fn activated(x: Tensor<2>, by: Option<Activation>) -> Tensor<2> {
+    match by {
+        Some(Activation::Relu) => activation::relu(x),
+        Some(Activation::Gelu) => activation::gelu(x),
+        Some(Activation::Tanh) => activation::tanh(x),
+        Some(Activation::LeakyRelu) => activation::leaky_relu(x, LEAK),
+        Some(Activation::Silu) => activation::silu(x),
+        None => x,
     }
 }
 
@@ -113,6 +269,8 @@ impl Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Combine;
+    use crate::features::LayerSpec;
 
     #[test]
     fn dropout_keeps_its_share_and_the_mean() {
@@ -124,5 +282,62 @@ mod tests {
         let zeros = mask.iter().filter(|value| **value == 0.0).count() as f64 / mask.len() as f64;
         assert!((zeros - 0.25).abs() < 0.02, "{zeros}");
         assert!((mask.iter().sum::<f32>() / mask.len() as f32 - 1.0).abs() < 0.03);
+    }
+
+    fn tower(normalization: NormalizationSpec) -> TowerSpec {
+        let mut layer = LayerSpec::new("user.0", 2, 2);
+        layer.normalization = Some(normalization);
+        TowerSpec { combine: Combine::Concat, width: 2, features: Vec::new(), gating: None, layers: vec![layer] }
+    }
+
+    #[test]
+    fn batch_normalisation_uses_the_statistics_of_training_afterwards() {
+        let name = |what: &str| what.to_string();
+        let (scale, shift, epsilon) = (name("scale"), name("shift"), 0.0);
+        let batch = NormalizationSpec::Batch {
+            scale,
+            shift,
+            mean: name("m"),
+            variance: name("v"),
+            batches: name("n"),
+            epsilon,
+        };
+        let device = Device::flex();
+        let identity = |name: &str, shape: &[usize]| match name {
+            "user.0.weight" => Ok(vec![1.0, 0.0, 0.0, 1.0]),
+            "scale" | "v" => Ok(vec![1.0; 2]),
+            _ => Ok(vec![0.0; shape.iter().product()]),
+        };
+        let mut dense = Dense::from_values(&tower(batch), &device, identity).unwrap();
+        let tensor =
+            |values: &[f32]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / 2, 2]), &device);
+        let none = Dropout { share: 0.0, seed: 0 };
+        for values in [[1.0, 10.0, 3.0, 30.0], [2.0, 20.0, 6.0, 60.0]] {
+            let (end, statistics) = dense.leaves().forward_training(tensor(&values).autodiff(), none);
+            let end = read(end.without_autodiff()).unwrap();
+            assert!(end.iter().zip([-1.0, -1.0, 1.0, 1.0]).all(|(a, b)| (a - b).abs() < 1e-5), "{end:?}");
+            dense.take_in(statistics, 2).unwrap();
+        }
+        let (_, of_one) = dense.forward_training(tensor(&[9.0, 9.0]), none);
+        dense.take_in(of_one, 1).unwrap();
+        // the two batches have means 2 and 4, variances (of the sample) 2 and 8
+        let found = read(dense.forward(tensor(&[3.0, 30.0, 4.0, 30.0]))).unwrap();
+        let expected = [0.0, 0.0, 1.0 / 5f32.sqrt(), 0.0];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+        let names: Vec<String> = dense.tensors().unwrap().into_iter().map(|(name, ..)| name.to_string()).collect();
+        assert_eq!(names, ["user.0.weight", "user.0.bias", "scale", "shift", "m", "v", "n"]);
+        assert_eq!(dense.tensors().unwrap()[6].2, [2.0]);
+    }
+
+    #[test]
+    fn layer_normalisation_looks_at_each_row_alone() {
+        let layer = NormalizationSpec::Layer { scale: "scale".into(), shift: "shift".into(), epsilon: 1e-5 };
+        let dense = Dense::new(&tower(layer), 3, &Device::flex());
+        let tensor = |values: &[f32]| {
+            Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len() / 2, 2]), &Device::flex())
+        };
+        let two = read(dense.forward(tensor(&[3.0, -1.0, 0.5, 7.0]))).unwrap();
+        assert_eq!(two[..2], read(dense.forward(tensor(&[3.0, -1.0]))).unwrap());
+        assert!((two[0] + two[1]).abs() < 1e-5 && (two[0].abs() - 1.0).abs() < 1e-2, "{two:?}");
     }
 }

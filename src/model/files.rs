@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::array::RecordBatch;
 use burn::tensor::Device;
 
-use super::dense::Layer;
 use super::tensors::{self, Named};
-use super::towers::read;
 use super::{Dense, Weights};
 use crate::artifacts::keys;
 use crate::error::{Error, Result};
 use crate::features::vocabulary::{self, Rows, Vocabulary};
-use crate::features::{FeatureSpec, LayerSpec, ValueType, Vocabularies};
+use crate::features::{FeatureSpec, ValueType, Vocabularies};
 use crate::kernels::tables::EmbeddingTable;
 use crate::storage::{FileEntry, Store, decode_parquet, encode_parquet};
 
@@ -34,14 +32,9 @@ impl<'a> Files<'a> {
     }
 
     /// Towers and tables. The tables go straight from memory to the store, piece by piece.
-    pub async fn weights(&mut self, spec: &FeatureSpec, weights: &Weights) -> Result<()> {
-        let mut values = Vec::new();
-        for (layers, dense) in [(&spec.user.layers, &weights.user), (&spec.item.layers, &weights.item)] {
-            for (layer, dense) in layers.iter().zip(&dense.layers) {
-                values.push((&layer.weight, vec![layer.inputs, layer.outputs], read(dense.weight.clone())?));
-                values.push((&layer.bias, vec![layer.outputs], read(dense.bias.clone())?));
-            }
-        }
+    pub async fn weights(&mut self, weights: &Weights) -> Result<()> {
+        let mut values = weights.user.tensors()?;
+        values.extend(weights.item.tensors()?);
         let temperature = [(1.0 / weights.inv_temperature) as f32];
         let mut towers = vec![Named::f32("temperature", &[1], &temperature)];
         towers.extend(values.iter().map(|(name, shape, values)| Named::f32(*name, shape, values)));
@@ -152,14 +145,8 @@ pub async fn read_weights(
 ) -> Result<Weights> {
     let entry = |name: &str| FileEntry::find(files, store, &format!("{folder}/{name}"), ADVICE);
     let mut towers = tensors::read(store, entry(keys::TOWERS)?, ADVICE, |_| true).await?;
-    let mut dense = |layers: &[LayerSpec]| -> Result<Dense> {
-        let layer = |spec: &LayerSpec| {
-            let weight = towers.f32(&spec.weight, &[spec.inputs, spec.outputs])?;
-            Ok(Layer::new(spec, weight, towers.f32(&spec.bias, &[spec.outputs])?, device))
-        };
-        Ok(Dense { layers: layers.iter().map(layer).collect::<Result<_>>()? })
-    };
-    let (user, item) = (dense(&spec.user.layers)?, dense(&spec.item.layers)?);
+    let mut dense = |tower| Dense::from_values(tower, device, |name, shape| towers.f32(name, shape));
+    let (user, item) = (dense(&spec.user)?, dense(&spec.item)?);
     let inv_temperature = 1.0 / f64::from(towers.f32("temperature", &[1])?[0]);
     let wanted = |name: &str| part == Part::ToTrain || !name.ends_with(".accumulator");
     let mut file = tensors::read(store, entry(keys::TABLES)?, ADVICE, wanted).await?;
@@ -177,11 +164,11 @@ pub async fn read_weights(
 
 fn read_vocabularies(spec: &FeatureSpec, batches: &[RecordBatch]) -> Result<Vocabularies> {
     let mut vocabularies = Vocabularies::new();
-    for (name, table) in &spec.tables {
+    for (name, table) in spec.tables.iter().filter(|(_, table)| table.row_hash.is_none()) {
         let rows = match table.value_type {
             ValueType::Bigint => Rows::Int(HashMap::new()),
             ValueType::Varchar => Rows::Text(HashMap::new()),
-            ValueType::Bucket => continue,
+            ValueType::Bucket | ValueType::Trigram | ValueType::Crossed => continue,
         };
         vocabularies.insert(name.clone(), Vocabulary { unknown_rows: table.unknown_rows, rows });
     }

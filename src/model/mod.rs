@@ -8,12 +8,13 @@ mod dense;
 mod device;
 mod files;
 mod input;
+mod parameters;
 pub mod tensors;
 mod towers;
 
 pub use dense::{Dense, Dropout};
 pub use device::device;
 pub use files::{Files, Part, read_spec, read_weights};
-pub use input::{Input, table_gradients};
+pub use input::Input;
 pub(crate) use towers::read;
 pub use towers::{NORM_EPSILON, Towers, Weights};

@@ -39,8 +39,8 @@ impl Weights {
         });
         Weights {
             tables: tables.collect(),
-            user: Dense::new(&spec.user.layers, seed ^ (1 << 40), device),
-            item: Dense::new(&spec.item.layers, seed ^ (2 << 40), device),
+            user: Dense::new(&spec.user, seed ^ (1 << 40), device),
+            item: Dense::new(&spec.item, seed ^ (2 << 40), device),
             inv_temperature: 1.0 / temperature,
         }
     }
@@ -48,12 +48,12 @@ impl Weights {
     /// Normalised vectors [rows, dim] of a batch.
     pub fn vectors(&self, spec: &FeatureSpec, side: Side, batch: &FeatureBatch, device: &Device) -> Result<Vec<f32>> {
         let (tower, dense) = self.side(spec, side);
-        let input = Input::default().rows(tower, &self.tables, batch);
+        let input = Input::default().rows(tower, dense, &self.tables, batch)?;
         let mut vectors = if dense.is_empty() {
             input
         } else {
             let input = Tensor::<2>::from_data(TensorData::new(input, [batch.rows, tower.width]), device);
-            read(dense.forward(input, None))?
+            read(dense.forward(input))?
         };
         normalize_rows(&mut vectors, spec.dim, NORM_EPSILON, &mut vec![0.0; batch.rows]);
         Ok(vectors)

@@ -50,14 +50,19 @@ fn column(name: &str, value: &Value, wanted: &DataType) -> Result<ArrayRef> {
         return Ok(new_null_array(wanted, 1));
     }
     let plain = match (value, wanted) {
-        (Value::Array(values), DataType::List(field) | DataType::LargeList(field)) => {
+        (
+            Value::Array(values),
+            DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _),
+        ) => {
             let values: Vec<&Value> = values.iter().collect();
             let values = array(&values, field.data_type()).ok_or_else(wrong)?;
             let offsets = OffsetBuffer::from_lengths([values.len()]);
             let item = Arc::new(Field::new("item", values.data_type().clone(), true));
             Arc::new(ListArray::new(item, offsets, values, None)) as ArrayRef
         }
-        (Value::Array(_), _) | (_, DataType::List(_) | DataType::LargeList(_)) => return Err(wrong()),
+        (Value::Array(_), _) | (_, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..)) => {
+            return Err(wrong());
+        }
         _ => array(&[value], wanted).ok_or_else(wrong)?,
     };
     convert(&plain, wanted).ok_or_else(wrong)
@@ -113,6 +118,11 @@ mod tests {
             Field::new("city", DataType::Utf8View, true),
             Field::new("active", DataType::Boolean, true),
             Field::new("history", list(DataType::Int64), true),
+            Field::new(
+                "taste",
+                DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), 2),
+                true,
+            ),
             Field::new("since", DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None), true),
         ])
     }
@@ -123,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_row_has_the_table_s_types_and_null_where_nothing_was_given() {
-        let given = json!({"age": 30, "income": 12, "city": "Riga", "active": true, "history": [3, 1], "since": "2026-11-20T00:00:00"});
+        let given = json!({"age": 30, "income": 12, "city": "Riga", "active": true, "history": [3, 1], "taste": [0.5, 2], "since": "2026-11-20T00:00:00"});
         let row = row(&given, &schema(), &all()).unwrap();
         assert_eq!(row.num_rows(), 1);
         for (found, wanted) in row.schema().fields().iter().zip(schema().fields()) {
@@ -134,6 +144,7 @@ mod tests {
         assert_eq!(row["income"].as_primitive::<Float32Type>().value(0), 12.0);
         assert_eq!(row["city"].as_string_view().value(0), "Riga");
         assert_eq!(row["history"].as_list::<i32>().value(0).as_primitive::<Int64Type>().values(), &[3, 1]);
+        assert_eq!(row["taste"].as_fixed_size_list().value(0).as_primitive::<Float32Type>().values(), &[0.5, 2.0]);
         assert!(!row["since"].is_null(0));
     }
 
@@ -155,6 +166,8 @@ mod tests {
             (json!({"city": 7}), "feature `city` is 7"),
             (json!({"history": 7}), "feature `history` is 7, expected List"),
             (json!({"history": ["x"]}), "feature `history`"),
+            (json!({"taste": [1, 2, 3]}), "feature `taste` is [1,2,3], expected FixedSizeList"),
+            (json!({"taste": 1}), "feature `taste` is 1"),
             (json!({"city": ["x"]}), "feature `city`"),
             (json!({"since": "yesterday"}), "feature `since`"),
         ] {

@@ -199,7 +199,7 @@ impl<'a> Checkpoints<'a> {
         let store = &self.job.output;
         let folder = format!("{}/{}/{:05}-{:09}", self.folder, self.attempt, state.epoch, state.step);
         let mut files = Files::new(store, &folder);
-        files.weights(&self.data.spec, &trainer.weights).await?;
+        files.weights(&trainer.weights).await?;
         trainer.optimizers.write(&trainer.weights, &mut files).await?;
         // before the first step of an epoch they can be mined again
         if state.step > 0 {

@@ -7,8 +7,8 @@ use super::state::State;
 use super::step::Trainer;
 use crate::config::LearningRate;
 use crate::error::{Error, Result};
-use crate::features::{BatchColumn, FeatureBatch, FeatureSpec, TowerSpec};
-use crate::model::{Weights, read};
+use crate::features::{BatchColumn, FeatureBatch, TowerSpec};
+use crate::model::Weights;
 
 /// Sample ids that are named.
 const NAMED: usize = 5;
@@ -32,7 +32,7 @@ pub fn check_loss(
     let samples: Vec<String> = odd.take(NAMED).map(|(row, _)| data.sample_ids[*row as usize].to_string()).collect();
     let cause = match not_finite_input(data, batch) {
         Some(cause) => cause,
-        None => of_weights(&data.spec, &trainer.weights, rates)?,
+        None => of_weights(&trainer.weights, rates)?,
     };
     let kept = match checkpoints.newest() {
         Some(place) => format!("the last checkpoint is good and is kept: {place}"),
@@ -61,25 +61,24 @@ fn not_finite_input(data: &Data, batch: &Batch) -> Option<String> {
 
 fn odd_feature<'a>(tower: &'a TowerSpec, batch: &FeatureBatch) -> Option<(&'a str, usize)> {
     tower.features.iter().zip(&batch.columns).find_map(|(feature, column)| match column {
-        BatchColumn::Numbers(numbers) => {
-            let at = numbers.iter().position(|number| !number.is_finite())?;
-            Some((feature.name.as_str(), at / 2))
+        BatchColumn::Numbers { width, values } => {
+            let at = values.iter().position(|number| !number.is_finite())?;
+            Some((feature.name.as_str(), at / width))
         }
         BatchColumn::Bag { .. } => None,
     })
 }
 
 /// The table or layer whose weights are worst, and which setting to change.
-fn of_weights(spec: &FeatureSpec, weights: &Weights, rates: &LearningRate) -> Result<String> {
+fn of_weights(weights: &Weights, rates: &LearningRate) -> Result<String> {
     let mut all = Vec::new();
     for (name, table) in &weights.tables {
         all.push((Worst::of(&table.rows), format!("embedding table `{name}`"), Some(table.dim)));
     }
-    for (tower, dense) in [(&spec.user, &weights.user), (&spec.item, &weights.item)] {
-        let names = tower.layers.iter().flat_map(|layer| [&layer.weight, &layer.bias]);
-        for (name, parameter) in names.zip(dense.parameters()) {
-            all.push((Worst::of(&read(parameter.clone())?), format!("layer `{name}`"), None));
-        }
+    for dense in [&weights.user, &weights.item] {
+        // statistics of batches come last, and are no weights
+        let tensors = dense.tensors()?.into_iter().take(dense.parameters().count());
+        all.extend(tensors.map(|(name, _, values)| (Worst::of(&values), format!("layer `{name}`"), None)));
     }
     // the first of equals, so that the text does not depend on their order
     let worst = all.into_iter().reduce(|worst, next| if next.0.value > worst.0.value { next } else { worst });
@@ -125,6 +124,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::features::FeatureSpec;
     use crate::kernels::tables::{EmbeddingTable, RowInit};
     use crate::model::Dense;
 
@@ -145,8 +145,8 @@ mod tests {
         let tables = ["item_id", "word"].map(|name| (name.into(), EmbeddingTable::new(4, 2, &RowInit::usual(2, 1))));
         Weights {
             tables: BTreeMap::from(tables),
-            user: Dense::new(&spec.user.layers, 1, &device),
-            item: Dense::new(&[], 1, &device),
+            user: Dense::new(&spec.user, 1, &device),
+            item: Dense::new(&spec.item, 1, &device),
             inv_temperature: 10.0,
         }
     }
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn the_worst_table_or_layer_is_named_with_the_setting_to_change() {
         let (spec, rates) = (spec(), LearningRate::default());
-        let told = |weights: &Weights| of_weights(&spec, weights, &rates).unwrap();
+        let told = |weights: &Weights| of_weights(weights, &rates).unwrap();
         let fine = weights(&spec);
         assert!(told(&fine).starts_with("inputs and weights are finite"), "{}", told(&fine));
         let mut large = fine.clone();
@@ -164,8 +164,8 @@ mod tests {
             "the weights have grown without bound, to 3e20 in embedding table `word`, row 2: lower training.learning_rate.tables, now 0.05"
         );
         let mut odd = large;
-        let layer = &mut odd.user.layers[0];
-        layer.weight = layer.weight.clone().mul_scalar(f32::NAN);
+        let weight = odd.user.parameters_mut().next().unwrap();
+        *weight = weight.clone().mul_scalar(f32::NAN);
         assert_eq!(
             told(&odd),
             "layer `user.0.weight` has weights that are not finite: lower training.learning_rate.dense, now 0.001, or set training.clip"
@@ -175,7 +175,10 @@ mod tests {
     #[test]
     fn a_feature_that_is_not_finite_is_named_with_its_row() {
         let spec = spec();
-        let batch = |numbers: &[f32]| FeatureBatch { rows: 2, columns: vec![BatchColumn::Numbers(numbers.to_vec())] };
+        let batch = |numbers: &[f32]| FeatureBatch {
+            rows: 2,
+            columns: vec![BatchColumn::Numbers { width: 2, values: numbers.to_vec() }],
+        };
         assert_eq!(odd_feature(&spec.item, &batch(&[0.0, 1.0, f32::NAN, 0.0])), Some(("price", 1)));
         assert_eq!(odd_feature(&spec.item, &batch(&[0.0; 4])), None);
     }

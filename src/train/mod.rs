@@ -57,7 +57,7 @@ pub async fn run(job: &Job, samples: &SampleSet, checkpoints: &str, folder: &str
     let mut files = Files::new(&job.output, folder);
     let inv_temperature = match state.earlier_best() {
         None => {
-            files.weights(&data.spec, &trainer.weights).await?;
+            files.weights(&trainer.weights).await?;
             trainer.optimizers.write(&trainer.weights, &mut files).await?;
             trainer.weights.inv_temperature
         }

@@ -41,8 +41,9 @@ impl DenseOptimizer {
 
     /// One step; each gradient is multiplied by `scale` first.
     pub fn step(&mut self, dense: &mut Dense, gradients: Vec<Tensor<2>>, scale: f64, rate: f64) {
+        let decays = dense.decays();
         for (at, (parameter, gradient)) in dense.parameters_mut().zip(gradients).enumerate() {
-            let adam = if at % 2 == 0 { &self.weights } else { &self.biases };
+            let adam = if decays[at] { &self.weights } else { &self.biases };
             let gradient = if scale == 1.0 { gradient } else { gradient.mul_scalar(scale) };
             let (next, state) = adam.step(rate, parameter.clone(), gradient, self.states[at].take());
             *parameter = next;
@@ -95,8 +96,8 @@ impl Optimizers {
 
     fn without_tables(training: &Training, weights: &Weights) -> Self {
         Optimizers {
-            user: DenseOptimizer::new(training, weights.user.layers.len() * 2),
-            item: DenseOptimizer::new(training, weights.item.layers.len() * 2),
+            user: DenseOptimizer::new(training, weights.user.parameters().count()),
+            item: DenseOptimizer::new(training, weights.item.parameters().count()),
             temperature: ScalarAdam::default(),
             moments: BTreeMap::new(),
             steps: 0,

@@ -14,7 +14,7 @@ use crate::features::{FeatureSpec, Side};
 use crate::kernels::math::{normalize_rows, normalize_rows_backward};
 use crate::kernels::pooling::Scatter;
 use crate::kernels::softmax::{Csr, Loss, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
-use crate::model::{Dense, Dropout, Input, NORM_EPSILON, Weights, read, table_gradients};
+use crate::model::{Dense, Dropout, Input, NORM_EPSILON, Weights, read};
 
 /// Bounds of 1 / temperature while it is learned.
 const INV_TEMPERATURE: std::ops::RangeInclusive<f64> = 1.0..=200.0;
@@ -102,7 +102,7 @@ impl<'a> Trainer<'a> {
         if !self.outputs.loss.is_finite() {
             return Ok(self.outputs.loss);
         }
-        let (user_input, item_input) = self.backward(user, item, training)?;
+        let (user_input, item_input) = self.backward(user, item, batch, training)?;
         self.update_tables(batch, &user_input, &item_input, rates.tables);
         if self.config.model.learn_temperature {
             let inverse = self.weights.inv_temperature;
@@ -129,9 +129,9 @@ impl<'a> Trainer<'a> {
             Side::User => (&batch.users, &self.spec.user, &mut self.inputs[0], &self.config.model.user_tower),
             Side::Item => (&batch.items, &self.spec.item, &mut self.inputs[1], &self.config.model.item_tower),
         };
-        let rows = timed(&mut self.profile.gather, || input.rows(tower, &self.weights.tables, features));
-        let started = Instant::now();
         let (_, dense) = self.weights.side(self.spec, side);
+        let rows = timed(&mut self.profile.gather, || input.rows(tower, dense, &self.weights.tables, features))?;
+        let started = Instant::now();
         let (graph, mut vectors) = if dense.is_empty() {
             (None, rows)
         } else {
@@ -139,7 +139,12 @@ impl<'a> Trainer<'a> {
             let seed = super::random::bits(self.config.training.seed, &[5, self.optimizers.steps, side as u64]);
             let dropout = Dropout { share: shape.dropout, seed };
             let leaves = dense.leaves();
-            let end = leaves.forward(leaf.clone(), Some(dropout));
+            let (end, statistics) = leaves.forward_training(leaf.clone(), dropout);
+            let running = match side {
+                Side::User => &mut self.weights.user,
+                Side::Item => &mut self.weights.item,
+            };
+            running.take_in(statistics, features.rows)?;
             let values = read(end.clone().without_autodiff())?;
             (Some((leaf, end, leaves)), values)
         };
@@ -150,7 +155,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Changes the dense layers; returns the gradients of both towers' input rows.
-    fn backward(&mut self, user: Pass, item: Pass, training: &Training) -> Result<(Vec<f32>, Vec<f32>)> {
+    fn backward(&mut self, user: Pass, item: Pass, batch: &Batch, training: &Training) -> Result<(Vec<f32>, Vec<f32>)> {
         let started = Instant::now();
         let dim = self.spec.dim;
         let (mut d_user, mut d_item) =
@@ -165,20 +170,26 @@ impl<'a> Trainer<'a> {
                 .map(|(_, end, _)| (end.clone() * tensor(gradient.to_vec(), rows, dim, &self.device)).sum())
         };
         let surrogates = [surrogate(&user, &d_user), surrogate(&item, &d_item)];
-        let Some(total) = surrogates.into_iter().flatten().reduce(|a, b| a + b) else {
-            self.profile.backward += started.elapsed();
-            return Ok((d_user, d_item));
-        };
-        let mut gradients = total.backward();
+        let mut gradients = surrogates.into_iter().flatten().reduce(|a, b| a + b).map(|total| total.backward());
         let mut take = |tensor: &Tensor<2>| {
-            tensor.grad_remove(&mut gradients).ok_or_else(|| Error::internal("a parameter has no gradient"))
+            let gradient = gradients.as_mut().and_then(|gradients| tensor.grad_remove(gradients));
+            gradient.ok_or_else(|| Error::internal("a parameter has no gradient"))
         };
         let mut by_tower = Vec::new();
-        for (pass, d_input) in [(&user, &mut d_user), (&item, &mut d_item)] {
-            let mut of_layers = Vec::new();
+        let [user_input, item_input] = &mut self.inputs;
+        let sides = [
+            (&user, &mut d_user, &self.spec.user, &batch.users, user_input),
+            (&item, &mut d_item, &self.spec.item, &batch.items, item_input),
+        ];
+        for (pass, d_input, tower, features, input) in sides {
+            let mut of_layers: Vec<Tensor<2>> = Vec::new();
             if let Some((leaf, _, leaves)) = &pass.graph {
                 *d_input = read(take(leaf)?)?;
-                of_layers = leaves.parameters().map(&mut take).collect::<Result<_>>()?;
+                of_layers = leaves.graph_parameters().map(&mut take).collect::<Result<_>>()?;
+            }
+            for gradient in input.attention_gradients(tower, &self.weights.tables, features, d_input) {
+                let cols = gradient.len();
+                of_layers.push(tensor(gradient, 1, cols, &self.device));
             }
             by_tower.push(of_layers);
         }
@@ -197,8 +208,8 @@ impl<'a> Trainer<'a> {
     fn update_tables(&mut self, batch: &Batch, d_user: &[f32], d_item: &[f32], rate: f64) {
         let started = Instant::now();
         for (name, table) in &mut self.weights.tables {
-            let mut sources = table_gradients(&self.spec.user, &batch.users, name, d_user);
-            sources.extend(table_gradients(&self.spec.item, &batch.items, name, d_item));
+            let mut sources = self.inputs[0].table_gradients(&self.spec.user, &batch.users, name, d_user);
+            sources.extend(self.inputs[1].table_gradients(&self.spec.item, &batch.items, name, d_item));
             let gradients = self.scatter.run(table, &sources);
             self.optimizers.step_table(name, table, gradients, &self.config.training, rate);
         }

@@ -37,7 +37,11 @@ fn columns(config: &Config, samples: &SampleSet, table: &str) -> Vec<String> {
         columns.extend(config.training.objectives.keys().cloned());
     }
     columns.extend(
-        config.all_features().filter(|(s, ..)| *s == side).map(|(_, name, feature)| feature.column(name).to_string()),
+        config
+            .all_features()
+            .filter(|(s, ..)| *s == side)
+            .flat_map(|(_, name, feature)| feature.columns(name))
+            .map(str::to_string),
     );
     columns
 }
@@ -56,8 +60,7 @@ pub fn check_columns(config: &Config, samples: &SampleSet) -> Result<()> {
             let Some(found) = facts.tables.get(*table) else {
                 return Err(Error::config(format!("the samples have no table `{table}`; run the samples stage again")));
             };
-            let column = feature.column(name);
-            if !has_column(found, column) {
+            if let Some(column) = feature.columns(name).into_iter().find(|column| !has_column(found, column)) {
                 let known = || found.columns.iter().map(|column| column.name.as_str());
                 return Err(Error::config(format!(
                     "features.{side}.{name}: table `{table}` has no column `{column}`{}; it has {}: select it in the table's SQL, or name another with `column`",

@@ -16,7 +16,8 @@ const ROWS_PER_PIECE: usize = 128;
 pub struct BagGradient<'a> {
     pub bag: Bag<'a>,
     pub pooling: Pooling,
-    /// [batch, stride] row-major; this feature's part starts at `col_offset` of each row.
+    /// [batch, stride] row-major; this feature's part starts at `col_offset` of each row. With stride 0 it is one row
+    /// `[dim]`, the same for all bags.
     pub grad: &'a [f32],
     pub stride: usize,
     pub col_offset: usize,
@@ -24,7 +25,7 @@ pub struct BagGradient<'a> {
 
 impl BagGradient<'_> {
     #[inline]
-    fn part(&self, bag: u32, dim: usize) -> &[f32] {
+    pub(super) fn part(&self, bag: u32, dim: usize) -> &[f32] {
         let start = bag as usize * self.stride + self.col_offset;
         &self.grad[start..start + dim]
     }
@@ -82,8 +83,9 @@ impl Scatter {
         for (index, source) in sources.iter().enumerate() {
             let bag = &source.bag;
             bag.check();
-            assert!(source.grad.len() == bag.batch() * source.stride, "grad must be [batch, stride]");
-            assert!(source.col_offset + table.dim <= source.stride, "the feature does not fit its row");
+            let (rows, stride) = if source.stride == 0 { (1, table.dim) } else { (bag.batch(), source.stride) };
+            assert!(source.grad.len() == rows * stride, "grad must be [batch, stride]");
+            assert!(source.col_offset + table.dim <= stride, "the feature does not fit its row");
             if source.pooling == Pooling::Max {
                 argmax(table, bag, &mut self.winners[index]);
             }

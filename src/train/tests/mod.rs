@@ -4,6 +4,7 @@ mod gradient;
 mod losses;
 mod mining;
 mod objectives;
+mod options;
 mod planted;
 
 use self::planted::{ITEMS, Planted, done, users};
@@ -128,7 +129,7 @@ async fn what_a_training_leaves_is_read_back_to_the_bit() {
         let read = Trained::read(store, "model", &files, &spec, training, &cpu).await.unwrap();
         assert!(read.optimizers.steps > 0);
         let mut again = Files::new(store, "again");
-        again.weights(&spec, &read.weights).await.unwrap();
+        again.weights(&read.weights).await.unwrap();
         read.optimizers.write(&read.weights, &mut again).await.unwrap();
         let again = again.finish();
         assert_eq!(again.len(), 3);

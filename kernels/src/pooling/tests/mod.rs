@@ -1,5 +1,7 @@
 //! Gather and scatter against straight loops in f64.
 
+mod attention;
+
 use super::*;
 use crate::tables::RowInit;
 

@@ -1,0 +1,117 @@
+//! Rows of a table as compact columns, and the part of them that a batch takes.
+
+use super::spec::Encoding;
+
+/// In place of a row: the value has none.
+pub(super) const NO_ROW: u32 = u32::MAX;
+
+/// Encoded features of many rows, column by column in the order of the tower's features.
+#[derive(Debug, Clone, Default)]
+pub struct Encoded {
+    pub rows: usize,
+    pub columns: Vec<EncodedColumn>,
+}
+
+#[derive(Debug, Clone)]
+pub enum EncodedColumn {
+    /// One table row (or none) a row.
+    One(Vec<u32>),
+    /// A bag of table rows a row: those of row `i` are `ids[offsets[i]..offsets[i + 1]]`.
+    /// `weights` has one for each; none, where all are 1.
+    Bag { offsets: Vec<u64>, ids: Vec<u32>, weights: Vec<f32> },
+    /// `width` numbers a row.
+    Numbers { width: usize, values: Vec<f32> },
+}
+
+impl EncodedColumn {
+    pub(super) fn empty(encoding: &Encoding) -> Self {
+        match encoding {
+            Encoding::Id { .. }
+            | Encoding::Categorical { .. }
+            | Encoding::Bucketized { .. }
+            | Encoding::Crossed { .. } => EncodedColumn::One(Vec::new()),
+            Encoding::Ids { .. } | Encoding::Text { .. } => {
+                EncodedColumn::Bag { offsets: vec![0], ids: Vec::new(), weights: Vec::new() }
+            }
+            Encoding::Numeric { .. } | Encoding::Boolean => EncodedColumn::Numbers { width: 2, values: Vec::new() },
+            Encoding::Vector { length, .. } => EncodedColumn::Numbers { width: length + 1, values: Vec::new() },
+        }
+    }
+}
+
+/// The features of one batch, as the kernels take them.
+#[derive(Debug, Clone, Default)]
+pub struct FeatureBatch {
+    pub rows: usize,
+    pub columns: Vec<BatchColumn>,
+}
+
+#[derive(Debug, Clone)]
+pub enum BatchColumn {
+    /// As in [`EncodedColumn::Bag`].
+    Bag { offsets: Vec<u32>, ids: Vec<u32>, weights: Vec<f32> },
+    /// [rows, width].
+    Numbers { width: usize, values: Vec<f32> },
+}
+
+impl Encoded {
+    /// Collects `rows` in their order. Of the values of a bag only those stay for which `keep(column, position in
+    /// rows, table row, place in the bag)` holds; single values always stay.
+    pub fn select(&self, rows: &[u32], keep: Option<&dyn Fn(usize, usize, u32, usize) -> bool>) -> FeatureBatch {
+        let columns = self.columns.iter().enumerate().map(|(index, column)| match column {
+            EncodedColumn::One(values) => {
+                let (mut offsets, mut ids) = (Vec::with_capacity(rows.len() + 1), Vec::with_capacity(rows.len()));
+                offsets.push(0);
+                for &row in rows {
+                    ids.extend(Some(values[row as usize]).filter(|value| *value != NO_ROW));
+                    offsets.push(ids.len() as u32);
+                }
+                BatchColumn::Bag { offsets, ids, weights: Vec::new() }
+            }
+            EncodedColumn::Bag { offsets: from, ids: values, weights: all } => {
+                let (mut offsets, mut ids, mut weights) = (Vec::with_capacity(rows.len() + 1), Vec::new(), Vec::new());
+                offsets.push(0);
+                for (position, &row) in rows.iter().enumerate() {
+                    let place = from[row as usize] as usize..from[row as usize + 1] as usize;
+                    let (bag, of_bag) = (&values[place.clone()], all.get(place).unwrap_or_default());
+                    match keep {
+                        None => {
+                            ids.extend_from_slice(bag);
+                            weights.extend_from_slice(of_bag);
+                        }
+                        Some(keep) => {
+                            let kept = bag.iter().enumerate().filter(|(at, id)| keep(index, position, **id, *at));
+                            for (at, id) in kept {
+                                ids.push(*id);
+                                weights.extend(of_bag.get(at));
+                            }
+                        }
+                    }
+                    offsets.push(ids.len() as u32);
+                }
+                BatchColumn::Bag { offsets, ids, weights }
+            }
+            EncodedColumn::Numbers { width, values: all } => {
+                let mut values = Vec::with_capacity(rows.len() * width);
+                rows.iter().for_each(|&row| values.extend_from_slice(&all[row as usize * width..][..*width]));
+                BatchColumn::Numbers { width: *width, values }
+            }
+        });
+        FeatureBatch { rows: rows.len(), columns: columns.collect() }
+    }
+
+    /// Gives back memory that was reserved for more rows.
+    pub fn shrink(&mut self) {
+        for column in &mut self.columns {
+            match column {
+                EncodedColumn::One(rows) => rows.shrink_to_fit(),
+                EncodedColumn::Bag { offsets, ids, weights } => {
+                    offsets.shrink_to_fit();
+                    weights.shrink_to_fit();
+                    ids.shrink_to_fit();
+                }
+                EncodedColumn::Numbers { values, .. } => values.shrink_to_fit(),
+            }
+        }
+    }
+}

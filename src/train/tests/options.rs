@@ -1,0 +1,67 @@
+//! Trainings with every kind of table and every option of the towers.
+
+use super::planted::{Planted, done, items, users};
+use crate::features::Side;
+use crate::model::{Files, Towers, device};
+use crate::train::batches::Batches;
+use crate::train::data::Data;
+use crate::train::step::Trainer;
+
+const OPTIONS: [&str; 7] = [
+    "features.user.history.pooling=attention",
+    "features.user.pair={kind: crossed, of: [country, age], hash_rows: 300, dim: 4}",
+    "features.user.letters={kind: text, column: country, hash_rows: 200, dim: 4}",
+    "features.item.item_id={kind: id, dim: 8, hash_rows: 500}",
+    "model.user_tower={layers: [16, 16], normalization: batch, residual: true, gating: true, dropout: 0.1}",
+    "model.item_tower={layers: [16, 16], normalization: layer, residual: true, gating: true, activation: silu}",
+    "training.clip=1",
+];
+
+fn with(more: &[&'static str]) -> Vec<&'static str> {
+    [&OPTIONS, more].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_every_option_the_files_are_the_same_for_any_number_of_threads() {
+    let mut written = Vec::new();
+    for threads in ["training.threads=1", "training.threads=2", "training.threads=5"] {
+        let planted = Planted::new("options-threads", 2000, &with(&["training.epochs=2", threads])).await;
+        written.push(planted.train("model").await.unwrap().files);
+    }
+    assert!(written[0] == written[1] && written[0] == written[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_every_option_a_model_reads_back_as_it_was_in_memory() {
+    let planted = Planted::new("options-reload", 1000, &OPTIONS).await;
+    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let mut trainer = Trainer::new(&planted.job.config, &data.spec, device("cpu").unwrap(), 100);
+    let mut batches = Batches::new(&data, &planted.job.config.training);
+    batches.start_epoch(1);
+    for step in 0..5 {
+        trainer.step(&batches.batch(step)).unwrap();
+    }
+    let mut files = Files::new(&planted.job.output, "model");
+    files.spec(&data.spec, &data.vocabularies).await.unwrap();
+    files.weights(&trainer.weights).await.unwrap();
+    let mut model = done("model", ());
+    model.record.files = files.finish();
+    let loaded = Towers::load(&planted.job.output, "model", &model.record.files).await.unwrap();
+    assert_eq!(loaded.feature_columns(Side::User), ["history", "age", "country"]);
+    assert_eq!(loaded.spec(), &data.spec);
+    let kept =
+        Towers::new(data.spec.clone(), data.vocabularies.clone(), trainer.weights.clone(), device("cpu").unwrap());
+    assert_eq!(loaded.users(&[users()]).unwrap(), kept.users(&[users()]).unwrap());
+    assert_eq!(loaded.items(&[items()]).unwrap(), kept.items(&[items()]).unwrap());
+    // a row's vector does not depend on the rows beside it, which in training it does
+    let alone = kept.users(&[users().slice(7, 1)]).unwrap();
+    let among = &kept.users(&[users()]).unwrap()[7 * 8..8 * 8];
+    assert!(alone.iter().zip(among).all(|(a, b)| (a - b).abs() < 1e-6), "{alone:?} {among:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_every_option_a_planted_taste_is_found() {
+    let trained = Planted::new("options-taste", 6000, &OPTIONS).await.train("model").await.unwrap();
+    let recall = trained.facts.best_recall.unwrap();
+    assert!(recall > 0.3, "recall@10 {recall:.3}");
+}
