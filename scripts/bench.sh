@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Time and peak memory of each stage on larger synthetic logs, below demo/bench. A finished bench is removed first, so that
-# no stage is skipped.
+# Time and peak memory of each stage on larger synthetic logs; then the speed of training beside PyTorch, and what this machine can
+# do at most (benches/peers). All below demo/bench; a finished bench is removed first, so that no stage is skipped.
 #
 #     scripts/bench.sh [USERS] [ITEMS]
+#
+# TWOTOWER names the program to measure, PYTHON a Python with what benches/peers/requirements.txt lists.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -28,3 +30,10 @@ for stage in samples train embed index evaluate publish; do
     wait "$process"
     printf '%-10s %10.1f %12d\n' "$stage" "$((($(date +%s%N) - began) / 1000000))e-3" $((peak / 1024))
 done
+
+echo
+# torch.compile wants Python's headers
+scripts/setup.sh python3-dev
+cargo build --quiet --example floors
+python=$(scripts/python.sh benches/peers/requirements.txt)
+"$python" -W ignore benches/peers/compare.py --program "$twotower" --floors "${CARGO_TARGET_DIR:-$PWD/target}/debug/examples/floors"

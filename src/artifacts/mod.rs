@@ -11,9 +11,9 @@ pub use date::RunDate;
 pub use ids::{Id, IdType, Ids};
 pub use release::{Forced, GateResult, Publication, Release, Rollback};
 pub use stages::{
-    AtK, AuditOutcome, Bucket, Column, Done, EmbedFacts, Embeddings, EpochFacts, EvaluateFacts, Evaluated, IndexFacts,
-    InputFile, ItemIndex, Measured, Metrics, SampleFacts, SampleSet, SearchTrial, StageRecord, TableFacts, TrainFacts,
-    TrainedModel, Written,
+    AmongAtK, AmongCandidates, AtK, AuditOutcome, Bucket, Column, Done, EmbedFacts, Embeddings, EpochFacts,
+    EvaluateFacts, Evaluated, IndexFacts, InputFile, ItemIndex, Measured, Metrics, SampleFacts, SampleSet, SearchTrial,
+    StageRecord, TableFacts, TrainFacts, TrainedModel, Written,
 };
 pub use tables::{ColumnContract, Contract, Need, contracts};
 

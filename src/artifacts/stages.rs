@@ -217,4 +217,26 @@ pub struct EvaluateFacts {
     pub by_popularity: Vec<Bucket>,
     /// Targets whose item has no positive in training.
     pub new_items: Option<Bucket>,
+    /// Where the samples have a table `holdout_candidates`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among_candidates: Option<AmongCandidates>,
+}
+
+/// The rank of each held-out item among its user's given candidates, what scores strictly higher counted. Averaged over items.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AmongCandidates {
+    /// Users that have candidates, and their held-out items.
+    pub users: u64,
+    pub targets: u64,
+    /// Candidates of a user on average, without his held-out items.
+    pub candidates: f64,
+    /// By cut-off K.
+    pub model: BTreeMap<usize, AmongAtK>,
+    pub popularity: BTreeMap<usize, AmongAtK>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct AmongAtK {
+    pub hit_rate: f64,
+    pub ndcg: f64,
 }

@@ -109,6 +109,14 @@ pub fn contracts() -> &'static [Contract] {
             key: &["user_id", "item_id"],
             order: &["user_id", "item_id"],
         },
+        // for evaluation: where each held-out item ranks among these alone
+        Contract {
+            table: "holdout_candidates",
+            need: Optional,
+            columns: &[("user_id", UserId, Required), ("item_id", ItemId, Required)],
+            key: &["user_id", "item_id"],
+            order: &["user_id", "item_id"],
+        },
         Contract {
             table: "seen",
             need: Optional,

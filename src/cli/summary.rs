@@ -84,6 +84,20 @@ fn print_tables(outcome: &Outcome) {
         rows.extend(metric_rows(name, metrics));
     }
     print!("{}", table(&["", "K", "recall", "NDCG", "hit rate", "MRR", "coverage"], rows));
+    if let Some(among) = &facts.among_candidates {
+        println!(
+            "\namong {:.0} given candidates: {} users, {} items to find",
+            among.candidates, among.users, among.targets
+        );
+        let ways = [("two towers", &among.model), ("popularity", &among.popularity)];
+        let rows = ways.into_iter().flat_map(|(name, by_k)| {
+            by_k.iter().map(move |(k, at)| {
+                let values = [at.hit_rate, at.ndcg].map(|value| format!("{value:.4}"));
+                [vec![name.to_string(), k.to_string()], values.to_vec()].concat()
+            })
+        });
+        print!("{}", table(&["", "K", "hit rate", "NDCG"], rows));
+    }
     if let Some(report) = &outcome.report {
         println!("\nreport: {report}");
     }

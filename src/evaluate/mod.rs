@@ -5,6 +5,7 @@
 //! a user has had (`seen`) left out of his list, as a service would. A target that is also in `seen` stays a target, so
 //! it cannot be found when seen items are left out; such pairs are counted in a warning.
 
+mod candidates;
 mod lists;
 mod metrics;
 mod popularity;
@@ -15,10 +16,11 @@ mod tests;
 use futures::StreamExt;
 use tracing::{info, warn};
 
+use self::candidates::Among;
 use self::lists::Lists;
 use self::metrics::Tally;
 use self::popularity::{Buckets, by_popularity, read_positives};
-use self::sets::{ItemSets, Targets, read_seen};
+use self::sets::{ItemSets, Targets, read_items};
 use crate::artifacts::{Embeddings, EvaluateFacts, Ids, ItemIndex, SampleSet, TrainedModel};
 use crate::error::{Error, Result};
 use crate::index::SearchIndex;
@@ -57,7 +59,8 @@ async fn measure(
         warn!("the samples have no rows in `holdout`: nothing is evaluated");
         return Ok(EvaluateFacts::default());
     }
-    let seen = read_seen(store, facts, &targets, &positions).await?;
+    let seen = read_items(store, facts, "seen", &targets, &positions).await?;
+    let candidates = read_items(store, facts, "holdout_candidates", &targets, &positions).await?;
     let positives = read_positives(store, facts, &positions, ids.len()).await?;
     let parameters = &index.record.facts.parameters;
     let search = SearchIndex::load(store, &index.folder, &index.record.files, parameters).await?;
@@ -73,6 +76,8 @@ async fn measure(
         popular: by_popularity(&ids, &positives),
         targets: &targets,
         seen: &seen,
+        positives: &positives,
+        candidates: &candidates,
         index: search,
         outcome: Outcome::new(&cutoffs, ids.len(), Buckets::new(&positives, config.popularity_buckets, &cutoffs)),
     };
@@ -124,6 +129,9 @@ struct World<'a> {
     popular: Vec<u32>,
     targets: &'a Targets,
     seen: &'a ItemSets,
+    /// `[items]`
+    positives: &'a [u64],
+    candidates: &'a ItemSets,
     index: SearchIndex,
     outcome: Outcome,
 }
@@ -137,6 +145,11 @@ impl World<'_> {
         let indexed = lists::indexed(&self.index, vectors, &users, self.seen, k)?;
         let popular = lists::popular(&self.popular, &users, self.seen, k);
         self.outcome.add(&users, self.targets, self.seen, &exact, &indexed, &popular);
+        for (&user, vector) in users.iter().zip(vectors.chunks_exact(self.dim)) {
+            let (wanted, candidates) = (self.targets.sets.of(user), self.candidates.of(user));
+            let outside = u64::from(self.targets.total[user as usize]) - wanted.len() as u64;
+            self.outcome.among.add(vector, wanted, outside, candidates, self.vectors, self.positives);
+        }
         Ok(())
     }
 }
@@ -147,6 +160,7 @@ struct Outcome {
     /// Exact, index, popularity; each masked, then open.
     tallies: [Tally; 6],
     buckets: Buckets,
+    among: Among,
     users: u64,
     targets: u64,
     outside: u64,
@@ -157,7 +171,8 @@ impl Outcome {
     fn new(cutoffs: &[usize], items: usize, buckets: Buckets) -> Self {
         let deepest = cutoffs.last().copied().unwrap_or(0);
         let tallies = std::array::from_fn(|_| Tally::new(cutoffs, items));
-        Outcome { deepest, tallies, buckets, users: 0, targets: 0, outside: 0, had: 0 }
+        let among = Among::new(cutoffs);
+        Outcome { deepest, tallies, buckets, among, users: 0, targets: 0, outside: 0, had: 0 }
     }
 
     fn add(
@@ -222,6 +237,7 @@ impl Outcome {
             popularity_unmasked,
             by_popularity,
             new_items,
+            among_candidates: self.among.finish(),
         }
     }
 }

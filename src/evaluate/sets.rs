@@ -1,4 +1,4 @@
-//! Who must find what: `holdout` and `seen` as sets of item positions by user.
+//! Who must find what: `holdout`, `seen` and `holdout_candidates` as sets of item positions by user.
 
 use futures::StreamExt;
 
@@ -79,15 +79,16 @@ impl Targets {
     }
 }
 
-/// What the measured users have had. Empty without a table `seen`.
-pub async fn read_seen(
+/// Items by measured user from a table of pairs, such as what they have had (`seen`). Empty without that table.
+pub async fn read_items(
     store: &Store,
     samples: &SampleFacts,
+    table: &str,
     targets: &Targets,
     catalogue: &IdNumbers,
 ) -> Result<ItemSets> {
     let mut pairs = Vec::new();
-    let mut batches = id_pairs(store, samples, "seen");
+    let mut batches = id_pairs(store, samples, table);
     while let Some(batch) = batches.next().await {
         let (user_ids, item_ids) = batch?;
         for at in 0..user_ids.len() {

@@ -129,3 +129,34 @@ async fn without_holdout_or_with_an_empty_one_everything_is_zero() {
     let world = world.pairs("holdout", &[]).await;
     assert_eq!(evaluated(&world).await.unwrap().users, 0);
 }
+
+#[tokio::test]
+async fn held_out_items_are_also_ranked_among_the_candidates_that_the_samples_name() {
+    let (holdout, candidates) = (pairs(40, 300, 5), pairs(30, 300, 11));
+    let world = Fixture::new("evaluate-among", IdType::Varchar, 300, 40, DIM).await.set(&["evaluation.k=[2, 5]"]);
+    let world = world.pairs("holdout", &holdout).await.positives(&[1; 300]).await;
+    assert!(evaluated(&world).await.unwrap().among_candidates.is_none());
+    let world = world.pairs("holdout_candidates", &candidates).await;
+    let found = evaluated(&world).await.unwrap().among_candidates.unwrap();
+    // by the words of the protocol, in float64; users from 30 on have no candidates
+    let (mut targets, mut hits, mut gains) = (0, 0, 0.0);
+    for (user, target) in holdout.iter().filter(|pair| pair.0 < 30) {
+        let score = |item: &usize| -> f64 {
+            let (user, item) = (&world.users[user * DIM..][..DIM], &world.items[item * DIM..][..DIM]);
+            user.iter().zip(item).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let of_user = candidates.iter().filter(|pair| pair.0 == *user && !holdout.contains(pair));
+        let rank = of_user.filter(|pair| score(&pair.1) > score(target)).count();
+        targets += 1;
+        if rank < 5 {
+            hits += 1;
+            gains += 1.0 / (rank as f64 + 2.0).log2();
+        }
+    }
+    assert_eq!((found.users, found.targets), (30, targets));
+    assert!(0 < hits && hits < targets, "a measure that cannot differ shows nothing: {hits} of {targets}");
+    let (count, at) = (targets as f64, found.model[&5]);
+    assert!((at.hit_rate - hits as f64 / count).abs() < 1e-9 && (at.ndcg - gains / count).abs() < 1e-9, "{at:?}");
+    // all items are equally popular, so none is strictly more popular than the target
+    assert_eq!(found.popularity[&2].hit_rate, 1.0);
+}

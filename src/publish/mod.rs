@@ -214,6 +214,7 @@ fn metrics(candidate: &Candidate<'_>) -> Value {
         "exact": of(&facts.exact),
         "indexed": of(&facts.indexed),
         "popularity": of(&facts.popularity),
+        "among_candidates": facts.among_candidates,
         "index_recall": candidate.index.record.facts.recall,
         "validation_recall": candidate.model.record.facts.best_recall,
         "positives": candidate.samples.record.facts.tables.get("positives").map(|t| t.rows),

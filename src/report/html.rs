@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Subject, chart};
-use crate::artifacts::{EvaluateFacts, Metrics};
+use crate::artifacts::{AmongCandidates, EvaluateFacts, Metrics};
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--ink:#1668c5}
@@ -83,6 +83,28 @@ fn recall(out: &mut String, facts: &EvaluateFacts) {
         }
     }
     table(out, &["", "K", "Recall", "NDCG", "hit rate", "MRR", "coverage"], &cells);
+    if let Some(among) = &facts.among_candidates {
+        candidates(out, among);
+    }
+}
+
+fn candidates(out: &mut String, among: &AmongCandidates) {
+    heading(out, "Among given candidates");
+    paragraph(
+        out,
+        &format!(
+            "{} users with {} items to find, each ranked among the {:.0} candidates (on average) of holdout_candidates. Good for comparing with published figures, and no measure of retrieval.",
+            among.users, among.targets, among.candidates
+        ),
+    );
+    let mut cells = Vec::new();
+    for (name, by_k, ours) in [("two towers", &among.model, true), ("popularity", &among.popularity, false)] {
+        for (k, at) in by_k {
+            let values = [at.hit_rate, at.ndcg].map(|value| format!("{value:.4}"));
+            cells.push((ours, [vec![name.to_string(), k.to_string()], values.to_vec()].concat()));
+        }
+    }
+    table(out, &["", "K", "hit rate", "NDCG"], &cells);
 }
 
 fn buckets(out: &mut String, facts: &EvaluateFacts) {

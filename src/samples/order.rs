@@ -12,7 +12,8 @@ use crate::error::{Result, did_you_mean};
 pub const DRAWING_FUNCTION: &str = "sample_items";
 pub const DRAWN_TABLE: &str = "item_frequency";
 /// The one table that may read what happened after the date.
-const HOLDOUT: &str = "holdout";
+/// What only evaluation reads.
+const EVALUATED: [&str; 2] = ["holdout", "holdout_candidates"];
 
 /// What a file reads, with tables that its functions read.
 pub fn reads(file: &SqlFile) -> BTreeSet<String> {
@@ -103,7 +104,7 @@ impl Walk<'_> {
     }
 }
 
-/// What happened after the date may reach `holdout` and nothing else.
+/// What happened after the date may reach what only evaluation reads.
 fn check_future(config: &Config, files: &Files, order: &[String]) -> Result<()> {
     let is_future = |name: &str| config.sources.get(name).is_some_and(after_date);
     // per table, the way by which it reads such a source
@@ -118,14 +119,14 @@ fn check_future(config: &Config, files: &Files, order: &[String]) -> Result<()> 
             })
         });
         let Some(way) = way else { continue };
-        if name != HOLDOUT {
+        if !EVALUATED.contains(&name.as_str()) {
             let source = &way[way.len() - 1];
             let place = file.references.tables.get(&way[1]).copied();
             return Err(error_at(
                 &file.shown,
                 place,
                 format!(
-                    "table `{name}` reads source `{source}` ({}), whose window `{}` lies after the date: only `holdout` may, or training would see what it is tested on",
+                    "table `{name}` reads source `{source}` ({}), whose window `{}` lies after the date: only `holdout` and `holdout_candidates` may, or training would see what it is tested on",
                     way.join(" -> "),
                     config.sources[source.as_str()].days
                 ),
