@@ -4,6 +4,7 @@ use super::RunDate;
 
 pub const SAMPLES: &str = "samples";
 pub const RUNS: &str = "runs";
+pub const CHECKPOINTS: &str = "checkpoints";
 
 /// `samples/dt=D/<start of digest>`: every attempt to build one set of sample tables, each in a folder of its own. The manifest
 /// there has the whole digest.
@@ -29,7 +30,7 @@ pub fn run(date: RunDate, run_id: &str) -> String {
 /// `checkpoints/dt=D/<digest>`: what a training that was ended early goes on from, by the digest of its inputs. Gone when the
 /// training is done.
 pub fn checkpoints(date: RunDate, digest: &str) -> String {
-    format!("checkpoints/dt={date}/{digest}")
+    format!("{CHECKPOINTS}/dt={date}/{digest}")
 }
 
 /// In one checkpoint: the negatives that were mined for its epoch, and the marker, written last.
@@ -113,11 +114,11 @@ pub fn rejected(date: RunDate, run_id: &str) -> String {
     format!("{REJECTED}/dt={date}/{run_id}.json")
 }
 
-/// The folder that stands or falls as a whole: one candidate, or one attempt at sample tables. `None` for other keys.
+/// The folder that stands or falls as a whole: one candidate, one attempt at sample tables, or what a training left to go on from. `None` for other keys.
 pub fn unit(key: &str) -> Option<String> {
     let parts: Vec<&str> = key.split('/').collect();
     let depth = match *parts.first()? {
-        RUNS => 3,
+        RUNS | CHECKPOINTS => 3,
         SAMPLES => 4,
         _ => return None,
     };

@@ -188,10 +188,10 @@ async fn rejected(output: &Store, young: DateTime<Utc>) -> Result<(Vec<String>, 
     Ok((old, kept))
 }
 
-/// Every candidate and attempt at sample tables, with the time it was last written to.
+/// Every candidate, attempt at sample tables and training that nobody went on with, with the time it was last written to.
 async fn folders(output: &Store) -> Result<BTreeMap<String, (Folder, DateTime<Utc>)>> {
     let mut folders = BTreeMap::new();
-    for top in [keys::RUNS, keys::SAMPLES] {
+    for top in [keys::RUNS, keys::SAMPLES, keys::CHECKPOINTS] {
         for object in output.list(top).await? {
             let Some(unit) = keys::unit(&object.key) else { continue };
             let new = || (Folder { key: unit.clone(), bytes: 0, objects: 0 }, object.modified);
