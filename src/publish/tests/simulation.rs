@@ -201,7 +201,7 @@ type Running = Pin<Box<dyn Future<Output = Result<()>>>>;
 fn schedule(seed: u64) -> (u64, u64, u64) {
     let world = World::new(seed, [0, 40, 12][(seed % 3) as usize]);
     // what is published must be whole even where leases do not work
-    let ttl = if seed % 2 == 0 { TTL } else { 0 };
+    let ttl = if seed.is_multiple_of(2) { TTL } else { 0 };
     let mut reader = Reader { leases_hold: ttl > 0, ..Default::default() };
     let mut context = Context::from_waker(Waker::noop());
     let mut started = 0;
