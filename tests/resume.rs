@@ -22,7 +22,8 @@ fn world() -> World {
 
 fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
     let given = settings.iter().flat_map(|setting| ["--set", *setting]);
-    ["--date", DATE, "--set", EPOCHS].into_iter().chain(given).collect()
+    // whoever comes after a killed run waits for its lease
+    ["--date", DATE, "--set", EPOCHS, "--set", "lease.ttl=1s"].into_iter().chain(given).collect()
 }
 
 fn train(world: &World, settings: &[&str]) -> Ran {

@@ -239,11 +239,12 @@ impl<'a> Checkpoints<'a> {
 
     /// The error that a training ends with when it is told to, after a last checkpoint.
     pub fn leave(&mut self, state: &mut State, trainer: &Trainer, mined: &Mined) -> Error {
-        let text = match self.save(state, trainer, mined) {
-            Ok(()) => "told to stop; a checkpoint is written, run it again to go on from there".into(),
-            Err(error) => format!("told to stop, and no checkpoint could be written: {error}"),
-        };
-        Error::new(Kind::Terminated, text)
+        // said here: the process may end before anyone looks at the error
+        match self.save(state, trainer, mined) {
+            Ok(()) => info!("told to stop: a checkpoint is written, run it again to go on from there"),
+            Err(error) => warn!("told to stop, and no checkpoint could be written: {error}"),
+        }
+        Error::new(Kind::Terminated, "told to stop; run it again to go on")
     }
 }
 
