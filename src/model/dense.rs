@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
+use super::dropout::Dropout;
 use super::parameters::{Described, Plan};
 use super::towers::read;
 use crate::config::Activation;
 use crate::error::Result;
 use crate::features::{NormalizationSpec, TowerSpec};
-use crate::kernels::tables::{EmbeddingTable, RowInit};
 
 /// Slope of `leaky_relu` below 0.
 const LEAK: f64 = 0.01;
@@ -39,12 +39,8 @@ pub struct LearnedAttention {
 /// Mean and variance of the layers with batch normalisation in one batch, [1, outputs] each.
 pub type BatchStatistics = Vec<(Tensor<2>, Tensor<2>)>;
 
-/// Sets hidden values to zero while training; which ones is a function of the seed alone.
-#[derive(Debug, Clone, Copy)]
-pub struct Dropout {
-    pub share: f64,
-    pub seed: u64,
-}
+/// A tensor's name in towers.safetensors, its shape, and its values.
+type NamedValues<'a> = (&'a str, &'a [usize], Vec<f32>);
 
 impl Dense {
     pub fn new(tower: &TowerSpec, seed: u64, device: &Device) -> Self {
@@ -87,7 +83,7 @@ impl Dense {
     }
 
     /// Name, shape and values of all that a model's file has of it.
-    pub fn tensors(&self) -> Result<Vec<(&str, &[usize], Vec<f32>)>> {
+    pub fn tensors(&self) -> Result<Vec<NamedValues<'_>>> {
         let described = self.plan.learned.iter().zip(&self.learned);
         let all = described.chain(self.plan.statistics.iter().zip(&self.statistics));
         all.map(|(described, value)| Ok((&described.name[..], &described.shape[..], read(value.clone())?))).collect()
@@ -254,35 +250,11 @@ fn activated(x: Tensor<2>, by: Option<Activation>) -> Tensor<2> {
     }
 }
 
-impl Dropout {
-    /// Zeros, and the inverse of the kept share elsewhere.
-    fn mask(&self, layer: usize, rows: usize, cols: usize, device: &Device) -> Tensor<2> {
-        // uniform in (-1, 1), as a function of seed, row and column
-        let init = RowInit { seed: self.seed ^ (layer as u64 + 1) << 56, scale: 1.0, accumulator: 0.0 };
-        let mut mask = EmbeddingTable::new(rows, cols, &init).rows;
-        let (limit, kept) = ((self.share * 2.0 - 1.0) as f32, (1.0 / (1.0 - self.share)) as f32);
-        mask.iter_mut().for_each(|value| *value = if *value < limit { 0.0 } else { kept });
-        Tensor::from_data(TensorData::new(mask, [rows, cols]), device)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Combine;
     use crate::features::LayerSpec;
-
-    #[test]
-    fn dropout_keeps_its_share_and_the_mean() {
-        let mask = Dropout { share: 0.25, seed: 3 }
-            .mask(0, 200, 50, &Device::flex())
-            .into_data()
-            .try_into_vec::<f32>()
-            .unwrap();
-        let zeros = mask.iter().filter(|value| **value == 0.0).count() as f64 / mask.len() as f64;
-        assert!((zeros - 0.25).abs() < 0.02, "{zeros}");
-        assert!((mask.iter().sum::<f32>() / mask.len() as f32 - 1.0).abs() < 0.03);
-    }
 
     fn tower(normalization: NormalizationSpec) -> TowerSpec {
         let mut layer = LayerSpec::new("user.0", 2, 2);

@@ -6,14 +6,16 @@
 
 mod dense;
 mod device;
+mod dropout;
 mod files;
 mod input;
 mod parameters;
 pub mod tensors;
 mod towers;
 
-pub use dense::{Dense, Dropout};
+pub use dense::Dense;
 pub use device::device;
+pub use dropout::Dropout;
 pub use files::{Files, Part, read_spec, read_weights};
 pub use input::Input;
 pub(crate) use towers::read;

@@ -91,10 +91,13 @@ impl Attention<'_> {
                 (weight, bias)
             })
             .collect();
-        let total = |len: usize, of: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
-            (0..len).map(|at| sums.iter().map(|sum| f64::from(of(sum)[at])).sum::<f64>() as f32).collect()
-        };
-        let (weight, bias) = (total(self.weight.len(), |sum| &sum.0), total(self.bias.len(), |sum| &sum.1));
+        let (mut weight, mut bias) = (vec![0.0f64; self.weight.len()], vec![0.0f64; self.bias.len()]);
+        for (of_weight, of_bias) in &sums {
+            weight.iter_mut().zip(of_weight).for_each(|(sum, part)| *sum += f64::from(*part));
+            bias.iter_mut().zip(of_bias).for_each(|(sum, part)| *sum += f64::from(*part));
+        }
+        let narrow = |sums: Vec<f64>| sums.into_iter().map(|sum| sum as f32).collect();
+        let (weight, bias) = (narrow(weight), narrow(bias));
         AttentionGradients { scores, weight, bias }
     }
 
