@@ -109,7 +109,11 @@ fn command(line: &str) -> Option<String> {
 
 /// Splits as a shell would, up to a pipe, a redirection or a comment, with sample values for templates and variables.
 fn split(command: &str) -> Vec<String> {
-    let mut text = command.replace("$CONFIG", "job.yaml").replace("$date", "2026-11-20").replace("\"$@\"", "");
+    let mut text = command
+        .replace("$CONFIG", "job.yaml")
+        .replace("$date", "2026-11-20")
+        .replace("\"$@\"", "")
+        .replace("\"${sources[@]}\"", "");
     while let (Some(from), Some(to)) = (text.find("{{"), text.find("}}")) {
         text.replace_range(from..to + 2, "2026-11-20");
     }

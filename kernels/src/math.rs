@@ -93,13 +93,15 @@ pub fn prefetch(values: &[f32]) {
 }
 
 /// Divides each row of `rows` [n, dim] by its L2 norm, in place, and writes the norms `[n]`.
-/// A norm below `epsilon` counts as `epsilon`, so a row of zeros stays zeros.
+/// A norm below `epsilon` counts as 1: a row of zeros stays zeros, and its gradient, which has no direction to lose, comes
+/// through as it is. (Divided by `epsilon` it would outweigh those of all other rows.)
 pub fn normalize_rows(rows: &mut [f32], dim: usize, epsilon: f32, norms: &mut [f32]) {
     assert_eq!(rows.len(), norms.len() * dim);
     let pieces = rows.par_chunks_mut(ROWS_PER_PIECE * dim).zip(norms.par_chunks_mut(ROWS_PER_PIECE));
     pieces.for_each(|(rows, norms)| {
         for (row, norm) in rows.chunks_exact_mut(dim).zip(norms) {
-            *norm = dot(row, row).sqrt().max(epsilon);
+            let length = dot(row, row).sqrt();
+            *norm = if length < epsilon { 1.0 } else { length };
             let inverse = 1.0 / *norm;
             row.iter_mut().for_each(|v| *v *= inverse);
         }
@@ -235,7 +237,7 @@ mod tests {
         let mut y = raw;
         let mut norms = [0.0f32; 3];
         normalize_rows(&mut y, dim, 1e-6, &mut norms);
-        assert_eq!(y[3..6], [0.0; 3]);
+        assert_eq!((&y[3..6], norms[1]), ([0.0; 3].as_slice(), 1.0));
         let mut grad = upstream;
         normalize_rows_backward(&mut grad, &y, dim, &norms);
         let value = |raw: &[f64; 9], row: usize| {
@@ -243,6 +245,7 @@ mod tests {
             let norm = r.iter().map(|v| v * v).sum::<f64>().sqrt();
             (0..3).map(|k| r[k] / norm * f64::from(upstream[row * 3 + k])).sum::<f64>()
         };
+        assert_eq!(grad[3..6], upstream[3..6]);
         for row in [0, 2] {
             for k in row * 3..row * 3 + 3 {
                 let (mut plus, mut minus) = (raw.map(f64::from), raw.map(f64::from));

@@ -12,7 +12,7 @@ use crate::kernels::math::normalize_rows;
 use crate::kernels::tables::{EmbeddingTable, RowInit};
 use crate::storage::{FileEntry, Store};
 
-/// A norm below this counts as this, so that a vector of zeros stays one.
+/// A norm below this counts as 1, so that a vector of zeros stays one.
 pub const NORM_EPSILON: f32 = 1e-12;
 
 /// Rows that go through a tower together.

@@ -1,6 +1,6 @@
 //! Attention pooling: the rows of a bag summed with learned shares.
 //!
-//! With `w` [dim] and `b` [positions], for the value at place j of its bag (the last position takes all later places):
+//! With `w` of shape `[dim]` and `b` of shape `[positions]`, for the value at place j of its bag (the last position takes all later places):
 //!
 //! ```text
 //! s_j = w . e_j + b_j      a = softmax(s)      pooled = sum a_j e_j
