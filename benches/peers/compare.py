@@ -73,11 +73,12 @@ class Program:
         return epochs, parts
 
     def model(self):
-        return newest(self.out / "out/runs") / "model"
+        return newest(self.out / "out/runs")
 
 
 def newest(folder):
-    return max(folder.glob("*/*"), key=lambda path: path.stat().st_mtime)
+    """The folder that was finished last."""
+    return max(folder.rglob("manifest.json"), key=lambda path: path.stat().st_mtime).parent
 
 
 def check(program):
