@@ -113,8 +113,14 @@ class Towers:
             table.index_add_(0, rows, gradient / (sum_of_rows.sqrt() + EPSILON)[:, None], alpha=-TABLE_RATE)
 
 
+def unit(rows):
+    """Rows of length 1; one of length 0 stays as it is, and so does its gradient, as in twotower."""
+    squares = rows.square().sum(1, keepdim=True)
+    return rows * torch.where(squares < 1e-24, 1.0, squares.clamp_min(1e-24)).rsqrt()
+
+
 def loss(dense, scale, user_input, item_input, minus_log_q, mask, own):
-    tower = lambda x, w, b, v, c: F.normalize(F.linear(F.relu(F.linear(x, w, b)), v, c))
+    tower = lambda x, w, b, v, c: unit(F.linear(F.relu(F.linear(x, w, b)), v, c))
     users, items = tower(user_input, *dense[:4]), tower(item_input, *dense[4:])
     logits = torch.addmm(minus_log_q, users * scale, items.T)
     if mask.dtype == torch.bool:
