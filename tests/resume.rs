@@ -48,9 +48,10 @@ fn start(world: &World, settings: &[&str]) -> Child {
     world.command(&args).stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
 
+/// Objects of the store below a folder. A killed process may leave a half-written one as `NAME#1`, which is not an object.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let paths = entries.flatten().map(|entry| entry.path());
+    let paths = entries.flatten().map(|entry| entry.path()).filter(|path| !path.to_string_lossy().contains('#'));
     let mut found: Vec<PathBuf> =
         paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect();
     found.sort();
