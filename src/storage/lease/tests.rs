@@ -24,9 +24,9 @@ async fn a_second_one_waits_until_the_first_is_done() {
 #[tokio::test]
 async fn who_is_not_heard_of_for_too_long_loses_it_and_learns_so() {
     let leases = open("memory://lease-lost/leases").unwrap();
-    let first = taken(&leases, &holder("a", 20)).await;
+    let first = taken(&leases, &holder("a", 500)).await;
     first.check().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(40)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     let second = taken(&leases, &holder("b", 60_000)).await;
     assert!(first.check().await.unwrap_err().message.contains("lost the lease"));
     assert!(first.renew().await.is_err());
