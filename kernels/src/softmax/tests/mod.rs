@@ -229,12 +229,8 @@ impl Reference {
         Self::at(batch, &users, &items, f64::from(batch.inv_temperature))
     }
 
-    fn at(batch: &Batch, users: &[f64], items: &[f64], inv_temperature: f64) -> Self {
-        let (dim, rows) = (batch.dim, batch.rows());
-        let inputs = batch.inputs();
-        let weight = |row: usize| batch.weights.as_ref().map_or(1.0, |w| f64::from(w[row]));
-        let total: f64 = (0..rows).map(weight).sum();
-        let mut result = Self {
+    fn zeros(users: &[f64], items: &[f64]) -> Self {
+        Self {
             loss: 0.0,
             row_losses: Vec::new(),
             d_users: vec![0.0; users.len()],
@@ -242,7 +238,15 @@ impl Reference {
             d_inv_temperature: 0.0,
             slope_size: 0.0,
             positive_probability: 0.0,
-        };
+        }
+    }
+
+    fn at(batch: &Batch, users: &[f64], items: &[f64], inv_temperature: f64) -> Self {
+        let (dim, rows) = (batch.dim, batch.rows());
+        let inputs = batch.inputs();
+        let weight = |row: usize| batch.weights.as_ref().map_or(1.0, |w| f64::from(w[row]));
+        let total: f64 = (0..rows).map(weight).sum();
+        let mut result = Self::zeros(users, items);
         for row in 0..rows {
             let (negatives, hardest) = batch.negatives(row, users, items);
             let bias = |col: usize| -f64::from(batch.log_q[col]);

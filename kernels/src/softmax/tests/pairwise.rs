@@ -62,15 +62,7 @@ fn reference(batch: &Batch, users: &[f64], items: &[f64], heat: f64) -> Referenc
     let inputs = batch.inputs();
     let weight = |row: usize| batch.weights.as_ref().map_or(1.0, |w| f64::from(w[row]));
     let total: f64 = (0..rows).map(weight).sum();
-    let mut result = Reference {
-        loss: 0.0,
-        row_losses: Vec::new(),
-        d_users: vec![0.0; users.len()],
-        d_items: vec![0.0; items.len()],
-        d_inv_temperature: 0.0,
-        slope_size: 0.0,
-        positive_probability: 0.0,
-    };
+    let mut result = Reference::zeros(users, items);
     for row in 0..rows {
         let (negatives, hardest) = batch.negatives(row, users, items);
         let count = |col: &usize| if hardest.contains(col) { batch.hardest.1 } else { 1.0 };
