@@ -35,6 +35,14 @@ impl Kind {
         }
     }
 
+    /// Whether the same command may end otherwise when it is run again.
+    pub fn retry_can_help(self) -> bool {
+        match self {
+            Kind::Transient | Kind::Terminated => true,
+            Kind::NoData | Kind::Usage | Kind::GateRefused | Kind::Internal | Kind::Config => false,
+        }
+    }
+
     /// The name used in logs and in the result summary.
     pub fn name(self) -> &'static str {
         match self {

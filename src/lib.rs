@@ -49,3 +49,4 @@ pub mod cpu;
 pub mod generate;
 pub mod logging;
 pub mod pipeline;
+pub mod schedulers;

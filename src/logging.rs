@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{LogFormat, Logging};
 use crate::error::{Error, Kind};
 use crate::job::Stop;
+use crate::schedulers;
 
 /// Seconds a job that was told to stop has to end by itself. Kubernetes kills after 30.
 const GRACE_SECONDS: u64 = 25;
@@ -38,8 +39,9 @@ pub fn init(logging: &Logging) {
     }
 }
 
-/// Says why the job failed: once, here.
+/// Says why the job failed: once, here. And once more where a scheduler looks for it.
 pub fn failed(error: &Error) {
+    schedulers::ended(error);
     if std::io::stderr().is_terminal() {
         eprintln!("error: {error}");
     } else {
@@ -61,6 +63,7 @@ pub async fn stopped(handle: &Handle, stop: Stop) -> Error {
         stop.request();
         let _ = tell.send(());
         tokio::time::sleep(std::time::Duration::from_secs(GRACE_SECONDS)).await;
+        schedulers::ended(&Error::new(Kind::Terminated, "told to stop, and cut off when the grace time was over"));
         std::process::exit(Kind::Terminated.exit_code().into());
     });
     match told.await {

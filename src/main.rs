@@ -4,21 +4,26 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use twotower::cli::Cli;
-use twotower::error::Kind;
+use twotower::error::{Error, Kind};
 use twotower::job::Stop;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    if let Err(message) = twotower::cpu::check() {
-        eprintln!("error: {message}");
-        return ExitCode::from(Kind::Config.exit_code());
+    if let Err(error) = twotower::cpu::check() {
+        eprintln!("error: {error}");
+        twotower::schedulers::ended(&error);
+        return ExitCode::from(error.kind.exit_code());
     }
     let cli = Cli::try_parse().unwrap_or_else(|error| {
         let _ = error.print();
+        if !error.use_stderr() {
+            std::process::exit(0);
+        }
+        twotower::schedulers::ended(&Error::usage(error.to_string()));
         // clap's own code for usage errors is 2
-        std::process::exit(if error.use_stderr() { Kind::Usage.exit_code().into() } else { 0 });
+        std::process::exit(Kind::Usage.exit_code().into());
     });
     twotower::logging::init(&cli.logging);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -30,6 +30,9 @@ pub struct JobArgs {
     /// Write the summary, which the last line of standard output also carries, to this file as one line of JSON
     #[arg(long, value_name = "FILE")]
     pub result_file: Option<PathBuf>,
+    /// Leave with 0 and not 99 when there is no data for the date and the policy is to skip it; the summary says `no_data`
+    #[arg(long)]
+    pub no_data_ok: bool,
 }
 
 impl ConfigArgs {

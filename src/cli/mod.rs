@@ -5,6 +5,7 @@ mod backfill;
 mod check;
 mod common;
 mod completions;
+mod dates;
 mod explain;
 mod generate;
 mod plan;
@@ -80,6 +81,8 @@ pub enum Command {
     Publish(stage::Args),
     /// Run a range of dates, both ends included
     Backfill(backfill::Args),
+    /// List the dates of a range, for schedulers that start one task for each
+    Dates(dates::Args),
     /// Say what would run for a date or a range, and why; changes nothing
     Plan(plan::Args),
     /// Look at config, SQL, sources and store before anything runs
@@ -111,6 +114,7 @@ impl Cli {
             Command::Evaluate(args) => stage::run(args, Scope::Only(Stage::Evaluate), quiet, stop).await,
             Command::Publish(args) => stage::run(args, Scope::Only(Stage::Publish), quiet, stop).await,
             Command::Backfill(args) => backfill::run(args, quiet, stop).await,
+            Command::Dates(args) => dates::run(args),
             Command::Plan(args) => plan::run(args, quiet, stop).await,
             Command::Check(args) => check::run(args, quiet, stop).await,
             Command::Explain(args) => explain::run(args, quiet, stop).await,

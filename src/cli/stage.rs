@@ -28,5 +28,5 @@ pub async fn run(args: Args, scope: Scope, quiet: bool, stop: Stop) -> Result<()
     }
     let how = How { older: args.publish, force: args.reason.filter(|_| args.force_publish) };
     let outcome = pipeline::run(&job, scope, &how).await;
-    summary::finish(&job, outcome, args.job.result_file.as_deref())
+    summary::finish(&job, outcome, args.job.result_file.as_deref(), args.job.no_data_ok)
 }

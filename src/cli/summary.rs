@@ -5,25 +5,33 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::artifacts::{Metrics, RunDate};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::Job;
 use crate::pipeline::Outcome;
+use crate::schedulers;
 
 use super::tables::table;
 
 /// The summary must fit where schedulers keep small results.
 const MOST_BYTES: usize = 4096;
 
-/// Prints the outcome of one date, or writes the failure where a scheduler looks for it and passes it on.
-pub fn finish(job: &Job, outcome: Result<Outcome>, result_file: Option<&Path>) -> Result<()> {
+/// Prints the outcome of one date, or writes the failure where a scheduler looks for it and passes it on. With `no_data_ok`, a
+/// date without data is no failure.
+pub fn finish(job: &Job, outcome: Result<Outcome>, result_file: Option<&Path>, no_data_ok: bool) -> Result<()> {
     match outcome {
         Ok(outcome) => {
             print_tables(&outcome);
             write(&outcome.summary(), result_file)
         }
         Err(error) => {
-            let failure = json!({ "status": "failed", "date": job.date, "kind": error.kind.name(), "error": shorten(&error.to_string()) });
+            let no_data = error.kind == Kind::NoData;
+            let status = if no_data { "no_data" } else { "failed" };
+            let failure = json!({ "status": status, "date": job.date, "kind": error.kind.name(), "error": shorten(&error.to_string()) });
             write(&failure, result_file)?;
+            if no_data && no_data_ok {
+                tracing::warn!(date = %job.date, "no data, passed over: {error}");
+                return Ok(());
+            }
             Err(error)
         }
     }
@@ -44,11 +52,12 @@ pub fn of_backfill(from: RunDate, to: RunDate, days: &[Value]) -> Value {
     })
 }
 
-/// Prints the summary as the last line of standard output, and into `result_file`.
+/// Prints the summary as the last line of standard output, and writes it into `result_file` and to where Airflow looks for it.
 pub fn write(summary: &Value, result_file: Option<&Path>) -> Result<()> {
     let line = summary.to_string();
     debug_assert!(line.len() <= MOST_BYTES, "the summary holds only short values");
     println!("{line}");
+    schedulers::xcom(&line);
     if let Some(file) = result_file {
         std::fs::write(file, format!("{line}\n")).map_err(|error| {
             Error::config(format!(

@@ -59,6 +59,11 @@ impl Scope {
         }
     }
 
+    /// How many stages that are.
+    fn count(self) -> usize {
+        Stage::ALL.into_iter().filter(|stage| self.may_run(*stage)).count()
+    }
+
     fn may_run(self, stage: Stage) -> bool {
         match self {
             Scope::UpTo(last) => stage <= last,

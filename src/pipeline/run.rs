@@ -53,6 +53,7 @@ pub async fn run(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
 
 async fn under_lease(job: &Job, lease: &Lease, plan: &SamplePlan, scope: Scope, how: &How) -> Result<Outcome> {
     publish::finish_removals(&job.output, lease, &job.config.retention).await?;
+    job.progress.expect_stages(scope.count());
     let mut flow = Flow { job, lease, scope, stages: Vec::new(), run_id: None };
 
     let samples =
@@ -152,6 +153,7 @@ impl Flow<'_> {
             if self.scope.may_run(stage) {
                 info!(date = %job.date, stage = stage.name(), folder = done.folder, "done before for the same inputs, skipped");
                 self.stages.push(StageOutcome { stage, skipped: true, seconds: 0.0, peak_memory: peak_memory() });
+                job.progress.stage_done();
             }
             self.see(&done);
             return Ok(Some(done));
@@ -190,6 +192,7 @@ impl Flow<'_> {
 
     fn add(&mut self, stage: Stage, skipped: bool, started: Instant) {
         let seconds = started.elapsed().as_secs_f64();
+        self.job.progress.stage_done();
         self.stages.push(StageOutcome { stage, skipped, seconds, peak_memory: peak_memory() });
     }
 
