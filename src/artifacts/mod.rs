@@ -5,6 +5,7 @@ mod ids;
 pub mod keys;
 mod release;
 mod stages;
+mod statistics;
 mod tables;
 
 pub use date::RunDate;
@@ -15,6 +16,7 @@ pub use stages::{
     EvaluateFacts, Evaluated, IndexFacts, InputFile, ItemIndex, Measured, Metrics, SampleFacts, SampleSet, SearchTrial,
     StageRecord, TableFacts, TrainFacts, TrainedModel, Written,
 };
+pub use statistics::{AccidentalHits, PopularityBand, RankBand, Spread, Statistics, TableStatistics};
 pub use tables::{ColumnContract, Contract, Need, contracts};
 
 /// Version of the layout of everything below the output folder. A reader refuses a newer one.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::IdType;
+use super::{IdType, Statistics};
 use crate::storage::FileEntry;
 
 /// What a stage returns: the files it wrote and what it found out.
@@ -59,6 +59,8 @@ pub struct SampleFacts {
     /// SHA-256 of each SQL file's text, by table.
     pub sql: BTreeMap<String, String>,
     pub audits: Vec<AuditOutcome>,
+    #[serde(default)]
+    pub statistics: Statistics,
 }
 
 /// One sample table.

@@ -46,7 +46,12 @@ fn as_json(subject: &Subject<'_>, facts: &EvaluateFacts) -> Value {
     json!({
         "name": subject.job.config.name,
         "date": subject.job.date,
-        "samples": { "tables": tables, "audits": samples.audits, "sql": samples.sql },
+        "samples": {
+            "tables": tables,
+            "audits": samples.audits,
+            "sql": samples.sql,
+            "statistics": samples.statistics,
+        },
         "training": {
             "examples": train.examples,
             "validation_examples": train.validation_examples,

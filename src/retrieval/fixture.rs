@@ -147,6 +147,7 @@ impl World {
             inputs: vec![],
             sql: BTreeMap::new(),
             audits: vec![],
+            statistics: Default::default(),
         };
         let job = Job {
             config: Arc::new(config(&[])),

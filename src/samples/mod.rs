@@ -4,6 +4,7 @@ mod ast;
 mod audits;
 mod blame;
 mod build;
+mod changes;
 mod columns;
 mod explain;
 mod files;
@@ -15,6 +16,7 @@ mod plan;
 mod planner;
 mod rows;
 
+pub use changes::{Change, PartitionChange, changes};
 pub use explain::{check, explain};
 pub use plan::{SamplePlan, plan};
 
@@ -42,7 +44,14 @@ pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<S
     }
     let audits = audits::run(job, &planner, &plan.audits).await?;
     let (user_id_type, item_id_type) = planner.id_types()?;
-    let facts =
-        SampleFacts { user_id_type, item_id_type, tables, inputs: plan.inputs.clone(), sql: plan.sql.clone(), audits };
+    let facts = SampleFacts {
+        user_id_type,
+        item_id_type,
+        tables,
+        inputs: plan.inputs.clone(),
+        sql: plan.sql.clone(),
+        audits,
+        statistics: Default::default(),
+    };
     Ok(Written { files, facts })
 }

@@ -77,6 +77,7 @@ impl Planted {
             inputs: Vec::new(),
             sql: BTreeMap::new(),
             audits: Vec::new(),
+            statistics: Default::default(),
         };
         let job = Job {
             config: Arc::new(config),
