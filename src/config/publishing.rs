@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Duration;
 
-/// One writer at a time per output. A run, a rollback and `release gc` take the lease first; a second one waits.
+/// One writer at a time per output. A run takes the lease after its samples, a rollback and `release gc` at once; a second one
+/// waits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lease {

@@ -2,7 +2,7 @@
 
 mod digests;
 mod plan;
-mod records;
+pub(crate) mod records;
 mod run;
 
 use std::fmt;

@@ -1,13 +1,17 @@
 //! Manifests of finished stages: found again by the digest of their inputs, and written last.
 
+use std::collections::HashMap;
+
 use chrono::Utc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use super::Stage;
 use crate::artifacts::{Done, Measured, RunDate, SCHEMA_VERSION, StageRecord, Written, keys};
 use crate::error::{Error, Result};
 use crate::job::Job;
+use crate::publish;
 use crate::storage::{Created, Lease, Store, sha256_hex, user_and_host};
 
 /// Claims a stage's folder for one attempt.
@@ -49,7 +53,7 @@ async fn read<T: DeserializeOwned>(output: &Store, folder: &str, digest: &str) -
     Ok(Some(Done { folder: folder.to_string(), record }))
 }
 
-/// A finished stage with this digest in any run of the date, or in any attempt at its samples.
+/// A finished stage with this digest in any run of the date, or in any attempt at its samples; the newest of several.
 pub async fn find<T: DeserializeOwned>(
     output: &Store,
     date: RunDate,
@@ -58,16 +62,41 @@ pub async fn find<T: DeserializeOwned>(
 ) -> Result<Option<Done<T>>> {
     let above = if stage == Stage::Samples { keys::samples(date, digest) } else { keys::runs(date) };
     let (attempts, _) = output.list_level(&above).await?;
-    for attempt in attempts {
+    // before the files are looked at: see `stands`
+    let condemned =
+        if stage == Stage::Samples { publish::condemned(output).await? } else { std::collections::BTreeSet::new() };
+    for attempt in attempts.into_iter().rev() {
         let folder = match stage {
             Stage::Samples => format!("{above}/{attempt}"),
             _ => format!("{above}/{attempt}/{}", folder_name(stage)),
         };
-        if let Some(done) = read(output, &folder, digest).await? {
+        if condemned.contains(&folder) {
+            continue;
+        }
+        let Some(done) = read(output, &folder, digest).await? else { continue };
+        if stage != Stage::Samples || whole(output, &done).await? {
             return Ok(Some(done));
         }
+        warn!(folder, "the manifest names files that are not there any more; it does not count");
     }
     Ok(None)
+}
+
+/// Whether an attempt at samples, whose manifest was just written, is one that others may rely on.
+///
+/// Samples are built without the lease, so `release gc` may take an attempt that was not written to for all of `retention.grace` for
+/// one that nobody goes on with. gc writes a removal, lists the folder, deletes what it has listed, manifest first, and removes the removal. Here
+/// the manifest is written first, then removals are read, then files are looked for. If no removal is seen, either gc's
+/// comes later and its listing has the manifest, or all its deletions are over and files are seen to be missing.
+async fn stands<T>(output: &Store, done: &Done<T>) -> Result<bool> {
+    Ok(!publish::condemned(output).await?.contains(&done.folder) && whole(output, done).await?)
+}
+
+/// Whether every file of the manifest is there, with its size.
+async fn whole<T>(output: &Store, done: &Done<T>) -> Result<bool> {
+    let objects = output.list(&done.folder).await?;
+    let sizes: HashMap<&str, u64> = objects.iter().map(|object| (object.key.as_str(), object.size)).collect();
+    Ok(done.record.files.iter().all(|file| sizes.get(file.key.as_str()) == Some(&file.bytes)))
 }
 
 /// Run id and folder for a stage's result: beside what it is made from, or else in a new run. No two attempts share a folder, whatever
@@ -98,10 +127,10 @@ pub struct Place<'a> {
     pub digest: &'a str,
 }
 
-/// Writes a stage's manifest, which makes it count, if the lease is still held.
+/// Writes a stage's manifest, which makes it count, if the lease is still held. Samples are written without one.
 pub async fn commit<T: Serialize>(
     output: &Store,
-    lease: &Lease,
+    lease: Option<&Lease>,
     at: &Place<'_>,
     written: Written<T>,
     measured: Measured,
@@ -116,9 +145,21 @@ pub async fn commit<T: Serialize>(
         facts: written.facts,
     };
     let text = serde_json::to_string_pretty(&record).expect("a manifest is JSON") + "\n";
-    lease.check().await?;
-    output.put(&format!("{}/{}", at.folder, keys::MANIFEST), text).await?;
-    Ok(Done { folder: at.folder.to_string(), record })
+    if let Some(lease) = lease {
+        lease.check().await?;
+    }
+    let manifest = format!("{}/{}", at.folder, keys::MANIFEST);
+    output.put(&manifest, text).await?;
+    let done = Done { folder: at.folder.to_string(), record };
+    if at.stage == Stage::Samples && !stands(output, &done).await? {
+        output.delete(&manifest).await?;
+        return Err(Error::transient(format!(
+            "{} was removed by `twotower release gc` while it was written: nothing was added to it for all of `retention.grace`; \
+             raise that above the time that one table takes, and run it again",
+            output.url_of(at.folder)
+        )));
+    }
+    Ok(done)
 }
 
 /// Sorts by time, and differs between processes that start in the same second.
@@ -127,4 +168,71 @@ fn new_run_id() -> String {
     let salt =
         sha256_hex(format!("{} {}", now.timestamp_nanos_opt().unwrap_or_default(), std::process::id()).as_bytes());
     format!("{}-{}", now.format("%Y%m%dT%H%M%SZ"), &salt[..6])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::storage::open;
+
+    const DIGEST: &str = "0123456789abcdef0123";
+
+    fn date() -> RunDate {
+        "2026-11-20".parse().unwrap()
+    }
+
+    /// An attempt at samples with two tables, whose manifest is written after `meanwhile`.
+    async fn attempt(output: &Store, id: &str, meanwhile: impl AsyncFnOnce(&str)) -> Result<Done<Value>> {
+        let folder = format!("{}/{id}", keys::samples(date(), DIGEST));
+        let mut files = Vec::new();
+        for table in ["holdout", "positives"] {
+            files.push(output.put_file(format!("{folder}/{table}/part-00000.parquet"), table, None).await?);
+        }
+        meanwhile(&folder).await;
+        let at = Place { stage: Stage::Samples, folder: &folder, run_id: "", digest: DIGEST };
+        commit(output, None, &at, Written { files, facts: Value::Null }, Measured::default()).await
+    }
+
+    async fn found(output: &Store) -> Option<String> {
+        let found = find::<Value>(output, date(), Stage::Samples, DIGEST).await.unwrap();
+        found.map(|done| done.folder.rsplit('/').next().unwrap().to_string())
+    }
+
+    #[tokio::test]
+    async fn of_several_attempts_the_newest_whole_one_counts() {
+        let output = open("memory://attempts").unwrap();
+        for id in ["a", "b"] {
+            attempt(&output, id, async |_| ()).await.unwrap();
+        }
+        assert_eq!(found(&output).await.as_deref(), Some("b"));
+        output.delete(&format!("{}/b/positives/part-00000.parquet", keys::samples(date(), DIGEST))).await.unwrap();
+        assert_eq!(found(&output).await.as_deref(), Some("a"));
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_gc_takes_for_abandoned_is_told_so_and_counts_for_nobody() {
+        let output = open("memory://abandoned").unwrap();
+        // gc is at work
+        let condemn = async |folder: &str| {
+            let removal = json!({ "by": "gc", "units": [folder] }).to_string();
+            output.put(&keys::removal("1"), removal).await.unwrap();
+        };
+        let error = attempt(&output, "a", condemn).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Transient);
+        assert!(error.message.contains("retention.grace"), "{error}");
+        // gc came and went
+        output.delete(&keys::removal("1")).await.unwrap();
+        let remove = async |folder: &str| {
+            output.delete(&format!("{folder}/holdout/part-00000.parquet")).await.unwrap();
+        };
+        assert_eq!(attempt(&output, "b", remove).await.unwrap_err().kind, Kind::Transient);
+        assert_eq!(found(&output).await, None);
+        // what is condemned later is not gone on with either
+        attempt(&output, "c", async |_| ()).await.unwrap();
+        condemn(&format!("{}/c", keys::samples(date(), DIGEST))).await;
+        assert_eq!(found(&output).await, None);
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tracing::{Instrument, info, info_span};
 
 use super::{Scope, Stage, digests, records};
-use crate::artifacts::{Done, EvaluateFacts, Measured, Release, Written, keys};
+use crate::artifacts::{Done, EvaluateFacts, Measured, Release, SampleSet, Written, keys};
 use crate::error::{Context, Error, Result};
 use crate::job::Job;
 use crate::publish::{self, Candidate, How, Published};
@@ -40,25 +40,32 @@ pub struct Outcome {
     pub report: Option<String>,
 }
 
-/// Runs the stages in `scope` for the job's date, as the only writer to the output.
+/// Runs the stages in `scope` for the job's date: samples beside whoever else is at work, the others as the only writer to the
+/// output.
 pub async fn run(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
     let plan = samples::plan(job).await?;
+    job.progress.expect_stages(scope.count());
+    let mut flow = Flow { job, lease: None, scope, stages: Vec::new(), run_id: None };
+    // an attempt has a folder of its own, and two of them are both good: no lease, so that dates are sampled side by side
+    flow.samples(&plan).await?;
+    if scope.last() == Stage::Samples {
+        return Ok(flow.outcome("samples are built"));
+    }
     let holder = Holder::new(&format!("running {} for {}", scope.last(), job.date), job.config.lease.ttl.0);
     let leases = job.output.folder(keys::LEASES);
     let lease = Lease::take(&leases, &holder, job.config.lease.wait.0, || job.stop.check()).await?;
-    let outcome = under_lease(job, &lease, &plan, scope, how).await;
+    flow.lease = Some(&lease);
+    let outcome = under_lease(job, &lease, flow, &plan, how).await;
     lease.release().await;
     outcome
 }
 
-async fn under_lease(job: &Job, lease: &Lease, plan: &SamplePlan, scope: Scope, how: &How) -> Result<Outcome> {
+async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &SamplePlan, how: &How) -> Result<Outcome> {
     publish::finish_removals(&job.output, lease, &job.config.retention).await?;
-    job.progress.expect_stages(scope.count());
-    let mut flow = Flow { job, lease, scope, stages: Vec::new(), run_id: None };
+    let scope = flow.scope;
 
-    let samples =
-        flow.stage(Stage::Samples, &plan.digest, async |folder| samples::run(job, plan, folder).await).await?;
-    let Some(samples) = samples else { return Ok(flow.outcome("samples are built")) };
+    // again: gc may have removed old ones while the lease was waited for
+    let Some(samples) = flow.samples(plan).await? else { return Ok(flow.outcome("samples are built")) };
 
     let digest = digests::train(&job.config, &plan.digest);
     let checkpoints = keys::checkpoints(job.date, &digest);
@@ -130,13 +137,19 @@ async fn under_lease(job: &Job, lease: &Lease, plan: &SamplePlan, scope: Scope, 
 /// The stages so far of one date.
 struct Flow<'a> {
     job: &'a Job,
-    lease: &'a Lease,
+    /// Held by all stages but samples.
+    lease: Option<&'a Lease>,
     scope: Scope,
     stages: Vec<StageOutcome>,
     run_id: Option<String>,
 }
 
 impl Flow<'_> {
+    async fn samples(&mut self, plan: &SamplePlan) -> Result<Option<SampleSet>> {
+        let job = self.job;
+        self.stage(Stage::Samples, &plan.digest, async |folder| samples::run(job, plan, folder).await).await
+    }
+
     /// Finds a stage's result or makes it; `None` when the scope ends before it.
     async fn stage<T: Serialize + DeserializeOwned>(
         &mut self,
@@ -150,7 +163,8 @@ impl Flow<'_> {
         self.job.stop.check()?;
         let (job, output) = (self.job, &self.job.output);
         if let Some(done) = records::find(output, job.date, stage, digest).await? {
-            if self.scope.may_run(stage) {
+            let told = self.stages.iter().any(|outcome| outcome.stage == stage);
+            if self.scope.may_run(stage) && !told {
                 info!(date = %job.date, stage = stage.name(), folder = done.folder, "done before for the same inputs, skipped");
                 self.stages.push(StageOutcome { stage, skipped: true, seconds: 0.0, peak_memory: peak_memory() });
                 job.progress.stage_done();
@@ -191,6 +205,7 @@ impl Flow<'_> {
     }
 
     fn add(&mut self, stage: Stage, skipped: bool, started: Instant) {
+        self.stages.retain(|outcome| outcome.stage != stage);
         let seconds = started.elapsed().as_secs_f64();
         self.job.progress.stage_done();
         self.stages.push(StageOutcome { stage, skipped, seconds, peak_memory: peak_memory() });

@@ -82,6 +82,12 @@ pub async fn gc(output: &Store, lease: &Lease, keep: &Retention) -> Result<Garba
     Ok(found)
 }
 
+/// The folders that are being removed: nobody goes on with what lies there.
+pub async fn condemned(output: &Store) -> Result<BTreeSet<String>> {
+    let removals = all::<Removal>(output, keys::REMOVALS).await?;
+    Ok(removals.into_iter().flat_map(|(_, removal)| removal.units).collect())
+}
+
 /// Goes on with removals that were begun by someone who did not come to their end.
 pub async fn finish_removals(output: &Store, lease: &Lease, keep: &Retention) -> Result<()> {
     for ((key, _), removal) in all::<Removal>(output, keys::REMOVALS).await? {

@@ -24,7 +24,7 @@ use crate::storage::{FileEntry, Lease, Store, user_and_host};
 use commit::{commit, to_json};
 
 pub use diff::{Difference, diff};
-pub use gc::{Folder, Garbage, finish_removals, garbage, gc, rollback};
+pub use gc::{Folder, Garbage, condemned, finish_removals, garbage, gc, rollback};
 pub use releases::{Fault, find, list, newest, newest_ones, of_date, verify};
 
 /// Everything that is published together.

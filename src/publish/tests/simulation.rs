@@ -14,15 +14,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 
-use crate::artifacts::{IdType, Publication, Release, RunDate, SCHEMA_VERSION, keys};
+use serde_json::Value;
+
+use crate::artifacts::{IdType, Measured, Publication, Release, RunDate, SCHEMA_VERSION, Written, keys};
 use crate::config::{Duration as Span, Retention};
 use crate::error::Result;
+use crate::pipeline::{Stage, records};
 use crate::publish::releases::Numbers;
 use crate::publish::{commit::commit, finish_removals, gc, newest, rollback};
 use crate::storage::{Clock, FileEntry, Holder, Lease, Store, Turn, simulated::World};
 
 const TTL: u64 = 1000;
 const GRACE: u64 = 20_000;
+/// All candidates are made from the same samples.
+const SAMPLES: &str = "0123456789abcdef";
 
 fn keep() -> Retention {
     Retention { keep: 2, keep_days: 0, grace: Span(Duration::from_millis(GRACE)) }
@@ -60,10 +65,28 @@ impl Process {
         Ok(None)
     }
 
+    /// Finds or builds the samples, without the lease.
+    async fn samples(&self) -> Result<Vec<FileEntry>> {
+        if let Some(found) = records::find::<Value>(&self.store, date(), Stage::Samples, SAMPLES).await? {
+            return Ok(found.record.files);
+        }
+        let folder = format!("{}/{}", keys::samples(date(), SAMPLES), self.name);
+        let mut files = Vec::new();
+        for table in ["positives", "holdout"] {
+            files.push(self.store.put_file(format!("{folder}/{table}/part"), table, None).await?);
+        }
+        let at = records::Place { stage: Stage::Samples, folder: &folder, run_id: "", digest: SAMPLES };
+        let written = Written { files, facts: Value::Null };
+        Ok(records::commit(&self.store, None, &at, written, Measured::default()).await?.record.files)
+    }
+
     /// A run: goes on with a candidate that is there, or makes one, and publishes it.
     async fn publish(self, reuse: bool) -> Result<()> {
+        self.samples().await?;
         let Some(lease) = self.lease().await? else { return Ok(()) };
         finish_removals(&self.store, &lease, &keep()).await?;
+        // again, because gc may have come in between
+        let samples = self.samples().await?;
         let runs = if reuse { self.store.list_level(&keys::runs(date())).await?.0 } else { Vec::new() };
         let run_id =
             if runs.is_empty() { self.name.clone() } else { runs[self.world.draw(runs.len() as u64) as usize].clone() };
@@ -82,6 +105,7 @@ impl Process {
             };
             files = serde_json::from_slice(&text).unwrap();
         }
+        files.extend(samples);
         let number = newest(&self.store).await?.map_or(1, |newest| newest.release + 1);
         commit(&self.store, &lease, release(number, &run_id, files, &lease)).await?;
         lease.release().await;
