@@ -205,9 +205,12 @@ impl Flow<'_> {
     }
 
     fn add(&mut self, stage: Stage, skipped: bool, started: Instant) {
-        self.stages.retain(|outcome| outcome.stage != stage);
         let seconds = started.elapsed().as_secs_f64();
-        self.job.progress.stage_done();
+        let told = self.stages.len();
+        self.stages.retain(|outcome| outcome.stage != stage);
+        if told == self.stages.len() {
+            self.job.progress.stage_done();
+        }
         self.stages.push(StageOutcome { stage, skipped, seconds, peak_memory: peak_memory() });
     }
 
