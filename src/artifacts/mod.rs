@@ -3,6 +3,7 @@
 mod date;
 mod ids;
 pub mod keys;
+mod lineage;
 mod release;
 mod stages;
 mod statistics;
@@ -10,6 +11,7 @@ mod tables;
 
 pub use date::RunDate;
 pub use ids::{Id, IdType, Ids};
+pub use lineage::{Digests, Parent, Start};
 pub use release::{Forced, GateResult, Publication, Release, Rollback};
 pub use stages::{
     AmongAtK, AmongCandidates, AtK, AuditOutcome, Bucket, Column, Done, EmbedFacts, Embeddings, EpochFacts,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{IdType, RunDate};
+use super::{Digests, IdType, Parent, RunDate};
 use crate::storage::FileEntry;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Release {
     pub created: DateTime<Utc>,
     /// The release it started from; `None` for a cold start.
     pub parent: Option<u64>,
+    /// The same in full, also for a parent that was never made a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<Parent>,
     /// For a rollback: the release whose files it points at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_of: Option<u64>,
@@ -25,6 +28,8 @@ pub struct Release {
     pub config_digest: String,
     pub sql_digest: String,
     pub inputs_digest: String,
+    #[serde(default)]
+    pub digests: Digests,
     pub dim: usize,
     pub metric: String,
     pub items: u64,

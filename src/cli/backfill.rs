@@ -19,6 +19,9 @@ pub struct Args {
     /// Last date, included
     #[arg(long)]
     pub to: RunDate,
+    /// Start the first date from nothing; the others go on from it
+    #[arg(long)]
+    pub cold: bool,
     /// Publish although a release of a later date is out
     #[arg(long)]
     pub publish: bool,
@@ -35,12 +38,14 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
             args.from, args.to
         )));
     }
-    let first = args.config.job(args.from, quiet, stop)?;
+    let first = args.config.starting(args.cold).job(args.from, quiet, stop.clone())?;
+    let others = args.config.job(args.from, quiet, stop)?;
     let how = How { older: args.publish, force: None };
     let mut days = Vec::new();
     for date in args.from.to(args.to) {
         first.stop.check()?;
-        match pipeline::run(&first.at(date), Scope::UpTo(Stage::Publish), &how).await {
+        let job = if date == args.from { &first } else { &others };
+        match pipeline::run(&job.at(date), Scope::UpTo(Stage::Publish), &how).await {
             Ok(outcome) => days.push(outcome.summary()),
             Err(error) if error.kind == Kind::NoData => {
                 tracing::warn!(%date, "no data, passed over: {error}");

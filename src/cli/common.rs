@@ -27,6 +27,10 @@ pub struct JobArgs {
     /// Date D, for the data interval [D, D+1) in UTC: 2026-11-20, RFC 3339, or Argo's `2026-11-20 02:00:00 +0000 UTC`
     #[arg(long)]
     pub date: RunDate,
+    /// Start training from nothing, although there is a release to go on from: what a changed feature or tower demands. Give it to
+    /// every stage of the day, as it makes another candidate
+    #[arg(long)]
+    pub cold: bool,
     /// Write the summary, which the last line of standard output also carries, to this file as one line of JSON
     #[arg(long, value_name = "FILE")]
     pub result_file: Option<PathBuf>,
@@ -47,6 +51,13 @@ impl ConfigArgs {
         Ok((config, output))
     }
 
+    /// The same, where `cold` for a start from nothing.
+    pub fn starting(&self, cold: bool) -> ConfigArgs {
+        let mut args = self.clone();
+        args.set.extend(cold.then(|| "warm_start.from=nothing".to_string()));
+        args
+    }
+
     /// The job for one date.
     pub fn job(&self, date: RunDate, quiet: bool, stop: Stop) -> Result<Job> {
         let (config, output) = self.open()?;
@@ -56,6 +67,6 @@ impl ConfigArgs {
 
 impl JobArgs {
     pub fn job(&self, quiet: bool, stop: Stop) -> Result<Job> {
-        self.config.job(self.date, quiet, stop)
+        self.config.starting(self.cold).job(self.date, quiet, stop)
     }
 }

@@ -21,6 +21,9 @@ pub struct Args {
     /// Last date of a range, included
     #[arg(long, requires = "from")]
     pub to: Option<RunDate>,
+    /// As with `run --cold`
+    #[arg(long)]
+    pub cold: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -30,7 +33,7 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
     let (Some(first), Some(last)) = (args.from.or(args.date), args.to.or(args.date)) else {
         return Err(Error::usage("give --date, or --from and --to"));
     };
-    let job = args.config.job(first, quiet, stop)?;
+    let job = args.config.starting(args.cold).job(first, quiet, stop)?;
     let mut days = Vec::new();
     for date in first.to(last) {
         days.push(pipeline::plan(&job.at(date)).await?);

@@ -80,6 +80,8 @@ impl Config {
         positive("model.dim", self.model.dim as f64)?;
         positive("model.temperature", self.model.temperature)?;
         positive("training.epochs", f64::from(self.training.epochs))?;
+        positive("warm_start.epochs", f64::from(self.warm_start.epochs))?;
+        positive("warm_start.max_parent_age_days", f64::from(self.warm_start.max_parent_age_days))?;
         positive("training.batch_size", self.training.batch_size as f64)?;
         positive("training.hard_weight", self.training.hard_weight)?;
         positive("training.learning_rate.dense", self.training.learning_rate.dense)?;

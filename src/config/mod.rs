@@ -16,6 +16,7 @@ mod samples;
 mod size;
 mod sources;
 mod training;
+mod warm_start;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -35,6 +36,7 @@ pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
 pub use size::ByteSize;
 pub use sources::{ColumnType, Days, Format, Missing, Source};
 pub use training::{EarlyStopping, LogQ, TargetInHistory, Training, Validation, ValidationSplit};
+pub use warm_start::{StartFrom, WarmStart};
 
 /// The version of the config's own format that this program reads.
 pub const VERSION: u32 = 1;
@@ -67,6 +69,9 @@ pub struct Config {
     /// How they learn.
     #[serde(default)]
     pub training: Training,
+    /// What they start from each day.
+    #[serde(default)]
+    pub warm_start: WarmStart,
     /// How item vectors are written.
     #[serde(default)]
     pub embedding: Embedding,

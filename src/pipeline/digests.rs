@@ -3,11 +3,12 @@
 
 use serde_json::{Value, json};
 
+use crate::artifacts::Start;
 use crate::config::{Checkpoint, Config, Training};
 use crate::storage::sha256_hex;
 
 /// Raised by hand when a stage computes something else from the same inputs, so that old results are not taken for new ones.
-const ALGORITHM: u32 = 1;
+const ALGORITHM: u32 = 2;
 
 fn digest(stage: &str, of: Value) -> String {
     let text =
@@ -15,10 +16,13 @@ fn digest(stage: &str, of: Value) -> String {
     sha256_hex(text.as_bytes())
 }
 
-pub fn train(config: &Config, samples: &str) -> String {
+/// A start from a parent depends on which model that was, and on how it is gone on from; one from nothing on neither.
+pub fn train(config: &Config, samples: &str, start: &Start) -> String {
     let training =
         Training { threads: 0, checkpoint: Checkpoint::default(), tensorboard: None, ..config.training.clone() };
-    digest("train", json!([samples, config.features, config.model, training]))
+    let warm = &config.warm_start;
+    let parent = start.parent.as_ref().map(|parent| json!([parent.digests.model, warm.epochs, warm.evict_after_days]));
+    digest("train", json!([samples, config.features, config.model, training, parent]))
 }
 
 pub fn embed(config: &Config, train: &str) -> String {

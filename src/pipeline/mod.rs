@@ -1,6 +1,7 @@
 //! The flow: which stages run for a date, which were done before for the same inputs, and where each one writes.
 
 mod digests;
+pub mod parent;
 mod plan;
 pub(crate) mod records;
 mod run;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Stage, digests, records};
+use super::{Stage, digests, parent, records};
 use crate::artifacts::{RunDate, SampleFacts};
 use crate::error::{Kind, Result};
 use crate::job::Job;
@@ -45,10 +45,13 @@ pub async fn plan(job: &Job) -> Result<DayPlan> {
     };
     let found = records::find::<SampleFacts>(&job.output, job.date, Stage::Samples, &samples.digest).await?;
     need(Stage::Samples, found.is_some());
-    let mut digest = samples.digest.clone();
+    let (_, mut digest) = parent::find(job, &samples.digest).await?;
+    need(
+        Stage::Train,
+        records::find::<serde_json::Value>(&job.output, job.date, Stage::Train, &digest).await?.is_some(),
+    );
     for (stage, next) in [
-        (Stage::Train, digests::train as fn(&_, &str) -> String),
-        (Stage::Embed, digests::embed),
+        (Stage::Embed, digests::embed as fn(&_, &str) -> String),
         (Stage::Index, digests::index),
         (Stage::Evaluate, digests::evaluate),
     ] {

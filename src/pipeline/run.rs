@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tracing::{Instrument, info, info_span};
 
-use super::{Scope, Stage, digests, records};
-use crate::artifacts::{Done, EvaluateFacts, Measured, Release, SampleSet, Written, keys};
+use super::{Scope, Stage, digests, parent, records};
+use crate::artifacts::{Digests, Done, EvaluateFacts, Measured, Release, SampleSet, Written, keys};
 use crate::error::{Context, Error, Result};
 use crate::job::Job;
 use crate::publish::{self, Candidate, How, Published};
@@ -67,7 +67,8 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     // again: gc may have removed old ones while the lease was waited for
     let Some(samples) = flow.samples(plan).await? else { return Ok(flow.outcome("samples are built")) };
 
-    let digest = digests::train(&job.config, &plan.digest);
+    let (start, digest) = parent::find(job, &plan.digest).await?;
+    let mut digests_made = Digests { model: digest.clone(), ..Digests::default() };
     let checkpoints = keys::checkpoints(job.date, &digest);
     let learned = async |folder: &str| train::run(job, &samples, &checkpoints, folder).await;
     let model = flow.stage(Stage::Train, &digest, learned).await?;
@@ -77,11 +78,13 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     let Some(model) = model else { return Ok(flow.outcome("the model is trained")) };
 
     let digest = digests::embed(&job.config, &digest);
+    digests_made.embeddings.clone_from(&digest);
     let embeddings =
         flow.stage(Stage::Embed, &digest, async |folder| embed::run(job, &samples, &model, folder).await).await?;
     let Some(embeddings) = embeddings else { return Ok(flow.outcome("the item vectors are written")) };
 
     let digest = digests::index(&job.config, &digest);
+    digests_made.index.clone_from(&digest);
     let built = async |folder: &str| index::run(job, &samples, &model, &embeddings, folder).await;
     let Some(item_index) = flow.stage(Stage::Index, &digest, built).await? else {
         return Ok(flow.outcome("the index is built"));
@@ -112,6 +115,8 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     }
     let candidate = Candidate {
         digest: &digest,
+        digests: digests_made,
+        start: &start,
         config_digest: digests::config(&job.config),
         sql_digest: plan.sql_digest.clone(),
         window: plan.window,

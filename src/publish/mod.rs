@@ -5,6 +5,7 @@ mod diff;
 mod drift;
 mod gates;
 mod gc;
+mod lineage;
 mod releases;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,8 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::artifacts::{
-    Done, Embeddings, Evaluated, Forced, GateResult, ItemIndex, Metrics, Publication, Release, RunDate, SCHEMA_VERSION,
-    SampleSet, TrainedModel, keys,
+    Digests, Done, Embeddings, Evaluated, Forced, GateResult, ItemIndex, Metrics, Publication, Release, RunDate,
+    SCHEMA_VERSION, SampleSet, Start, TrainedModel, keys,
 };
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
@@ -25,11 +26,15 @@ use commit::{commit, to_json};
 
 pub use diff::{Difference, diff};
 pub use gc::{Folder, Garbage, condemned, finish_removals, garbage, gc, rollback};
+pub use lineage::{Made, lineage};
 pub use releases::{Fault, find, list, newest, newest_ones, of_date, verify};
 
 /// Everything that is published together.
 pub struct Candidate<'a> {
     pub digest: &'a str,
+    /// Those of the stages behind it.
+    pub digests: Digests,
+    pub start: &'a Start,
     pub config_digest: String,
     pub sql_digest: String,
     /// First and last day of data in the samples.
@@ -114,6 +119,9 @@ pub async fn run(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<
         let (number, date) = (current.release, current.date);
         let reason = format!("release {number} of {date} is newer; give --publish to make this one the newest");
         warn!("not published: {reason}");
+        // without a number it is no release, and a later day may go on from it
+        let folder = keys::run(job.date, &release.run_id);
+        output.put(&format!("{folder}/{}", keys::MANIFEST), to_json(&release)).await?;
         return Ok(Published::Withheld(reason));
     }
     release.release = current.map_or(0, |current| current.release) + 1;
@@ -176,12 +184,14 @@ fn describe(job: &Job, candidate: &Candidate<'_>) -> Release {
         run_id: evaluated.record.run_id.clone(),
         date: job.date,
         created: Utc::now(),
-        parent: None,
+        parent: candidate.start.parent.as_ref().and_then(|parent| parent.release),
+        started_from: candidate.start.parent.clone(),
         rollback_of: None,
         data_window: candidate.window,
         config_digest: candidate.config_digest.clone(),
         sql_digest: candidate.sql_digest.clone(),
         inputs_digest: candidate.digest.to_string(),
+        digests: candidate.digests.clone(),
         dim: facts.dim,
         metric: facts.metric.clone(),
         items: facts.items,
