@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tracing::Span;
+
 use crate::artifacts::RunDate;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -56,7 +58,17 @@ pub fn threads(configured: usize) -> usize {
 }
 
 /// Threads of one's own for `configured` cores (all of them for 0), so that other work in the process does not change their number.
+/// What they log belongs to the stage that made them.
 pub fn thread_pool(configured: usize) -> Result<rayon::ThreadPool> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads(configured)).build();
+    let (entered, left) = (Span::current(), Span::current());
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads(configured))
+        .start_handler(move |_| {
+            entered.with_subscriber(|(id, dispatch)| dispatch.enter(id));
+        })
+        .exit_handler(move |_| {
+            left.with_subscriber(|(id, dispatch)| dispatch.exit(id));
+        })
+        .build();
     pool.map_err(|error| Error::internal("cannot start threads").caused_by(error))
 }

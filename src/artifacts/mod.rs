@@ -14,7 +14,7 @@ pub use ids::{Id, IdType, Ids};
 pub use lineage::{Digests, Parent, Start};
 pub use release::{Forced, GateResult, Publication, Release, Rollback};
 pub use stages::{
-    AmongAtK, AmongCandidates, AtK, AuditOutcome, Bucket, Column, Done, EmbedFacts, Embeddings, EpochFacts,
+    AmongAtK, AmongCandidates, AtK, AuditOutcome, Bucket, Column, Counted, Done, EmbedFacts, Embeddings, EpochFacts,
     EvaluateFacts, Evaluated, IndexFacts, InputFile, ItemIndex, Measured, Metrics, SampleFacts, SampleSet, SearchTrial,
     StageRecord, TableFacts, TrainFacts, TrainedModel, Written,
 };

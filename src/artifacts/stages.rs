@@ -242,3 +242,39 @@ pub struct AmongAtK {
     pub hit_rate: f64,
     pub ndcg: f64,
 }
+
+/// What a stage counts its work in.
+pub trait Counted {
+    /// How many, and of what.
+    fn rows(&self) -> (u64, &'static str);
+}
+
+impl Counted for SampleFacts {
+    fn rows(&self) -> (u64, &'static str) {
+        (self.tables.values().map(|table| table.rows).sum(), "rows")
+    }
+}
+
+impl Counted for TrainFacts {
+    fn rows(&self) -> (u64, &'static str) {
+        (self.examples, "positives")
+    }
+}
+
+impl Counted for EmbedFacts {
+    fn rows(&self) -> (u64, &'static str) {
+        (self.items, "items")
+    }
+}
+
+impl Counted for IndexFacts {
+    fn rows(&self) -> (u64, &'static str) {
+        (self.items, "items")
+    }
+}
+
+impl Counted for EvaluateFacts {
+    fn rows(&self) -> (u64, &'static str) {
+        (self.users, "users")
+    }
+}

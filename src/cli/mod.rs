@@ -43,10 +43,10 @@ pub struct Cli {
 /// How much is said on standard error, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Logging {
-    /// Say only warnings and errors, and draw no bars
+    /// Say only warnings and errors, draw no bars and print no tables: the summary alone
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more; twice for the libraries' own logs
+    /// Say more, on a terminal each step beside the bars; twice for the libraries' own logs
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Form of the logs

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::artifacts::{Metrics, RunDate};
+use crate::artifacts::{EvaluateFacts, Metrics, RunDate};
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
 use crate::pipeline::Outcome;
@@ -20,7 +20,9 @@ const MOST_BYTES: usize = 4096;
 pub fn finish(job: &Job, outcome: Result<Outcome>, result_file: Option<&Path>, no_data_ok: bool) -> Result<()> {
     match outcome {
         Ok(outcome) => {
-            print_tables(&outcome);
+            if !job.progress.is_quiet() {
+                print_tables(&outcome);
+            }
             write(&outcome.summary(), result_file)
         }
         Err(error) => {
@@ -77,10 +79,14 @@ fn shorten(text: &str) -> String {
 fn print_tables(outcome: &Outcome) {
     let stages = outcome.stages.iter().map(|stage| {
         let seconds = if stage.skipped { "done before".to_string() } else { format!("{:.1}", stage.seconds) };
-        vec![stage.stage.to_string(), seconds, (stage.peak_memory >> 20).to_string()]
+        let (rows, of) = stage.rows;
+        vec![stage.stage.to_string(), seconds, (stage.peak_memory >> 20).to_string(), rows.to_string(), of.to_string()]
     });
+    let seconds: f64 = outcome.stages.iter().map(|stage| stage.seconds).sum();
+    let peak = outcome.stages.iter().map(|stage| stage.peak_memory >> 20).max().unwrap_or(0);
+    let total = vec!["all".into(), format!("{seconds:.1}"), peak.to_string(), String::new(), String::new()];
     println!("\n{} {}\n", outcome.date, outcome.status);
-    print!("{}", table(&["stage", "seconds", "peak MiB"], stages));
+    print!("{}", table(&["stage", "seconds", "peak MiB", "rows", ""], stages.chain([total])));
     let Some(facts) = &outcome.evaluation else {
         println!();
         return;
@@ -93,6 +99,9 @@ fn print_tables(outcome: &Outcome) {
         rows.extend(metric_rows(name, metrics));
     }
     print!("{}", table(&["", "K", "recall", "NDCG", "hit rate", "MRR", "coverage"], rows));
+    if let Some((k, ours, theirs)) = deepest(facts).filter(|(_, _, theirs)| *theirs > 0.0) {
+        println!("recall@{k} is {:.2} times that of popularity", ours / theirs);
+    }
     if let Some(among) = &facts.among_candidates {
         println!(
             "\namong {:.0} given candidates: {} users, {} items to find",
@@ -119,6 +128,12 @@ fn print_tables(outcome: &Outcome) {
         );
     }
     println!();
+}
+
+/// The largest K, with the recall of the two towers and of popularity there.
+fn deepest(facts: &EvaluateFacts) -> Option<(usize, f64, f64)> {
+    let (k, ours) = facts.exact.at.iter().next_back()?;
+    Some((*k, ours.recall, facts.popularity.at.get(k)?.recall))
 }
 
 fn metric_rows<'a>(name: &'a str, metrics: &'a Metrics) -> impl Iterator<Item = Vec<String>> + 'a {

@@ -87,6 +87,8 @@ async fn build(
         }
         if index.needs_training() {
             info!(factory = name, vectors = training.len() / dim, "training the index");
+            let bar = job.progress.spinner("index");
+            bar.message(format!("{name} learns from {} vectors", training.len() / dim));
             on_threads(BUILD_THREADS, || index.train(&training)).map_err(|error| {
                 let what = format!("cannot train it on {} vectors", training.len() / dim);
                 factory::refused(&name, dim, &what).caused_by(error)
@@ -102,7 +104,10 @@ async fn build(
         None => factory::search_parameters(&name, k),
     };
     job.stop.check()?;
+    let bar = job.progress.spinner("index");
+    bar.message("measures search parameters against exact search");
     let (trials, chosen) = tune::choose(&mut index, &candidates, &queries, &truth, config.recall_target)?;
+    drop(bar);
 
     let files = write(job, folder, &index, &ids).await?;
     let (parameters, recall) = (trials[chosen].parameters.clone(), trials[chosen].recall);

@@ -5,12 +5,13 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, error_span, info};
 
 use super::{Scope, Stage, digests, parent, records};
-use crate::artifacts::{Digests, Done, EvaluateFacts, Measured, Release, SampleSet, Written, keys};
+use crate::artifacts::{Counted, Digests, Done, EvaluateFacts, Measured, Release, SampleSet, Written, keys};
 use crate::error::{Context, Error, Result};
 use crate::job::Job;
+use crate::progress::{available, count, peak};
 use crate::publish::{self, Candidate, How, Published};
 use crate::samples::SamplePlan;
 use crate::storage::{Holder, Lease};
@@ -25,6 +26,8 @@ pub struct StageOutcome {
     pub seconds: f64,
     /// Largest resident set of the process up to the stage's end, in bytes.
     pub peak_memory: u64,
+    /// What it made or went through: how many, and of what.
+    pub rows: (u64, &'static str),
 }
 
 /// What became of one date.
@@ -42,7 +45,15 @@ pub struct Outcome {
 
 /// Runs the stages in `scope` for the job's date: samples beside whoever else is at work, the others as the only writer to the
 /// output.
+///
+/// Log lines carry the date and, within a stage, the run. The spans are of the highest level, so that a warning has them at any
+/// verbosity.
 pub async fn run(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
+    let span = error_span!("job", date = %job.date);
+    stages(job, scope, how).instrument(span).await
+}
+
+async fn stages(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
     let plan = samples::plan(job).await?;
     job.progress.expect_stages(scope.count());
     let mut flow = Flow { job, lease: None, scope, stages: Vec::new(), run_id: None };
@@ -128,10 +139,20 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
         how,
     };
     let started = Instant::now();
-    let span = info_span!("stage", date = %job.date, run_id = %evaluated.record.run_id, stage = "publish");
+    let line = job.progress.stage(Stage::Publish.name(), available());
+    let span = error_span!("stage", run_id = %evaluated.record.run_id, stage = Stage::Publish.name());
     let published = publish::run(job, lease, &candidate).instrument(span).await?;
     let skipped = matches!(published, Published::Before(_));
-    flow.add(Stage::Publish, skipped, started);
+    let rows = match &published {
+        Published::Now(release) | Published::Before(release) => (release.items, "items"),
+        Published::Withheld(_) => (0, "items"),
+    };
+    line.done(match &published {
+        Published::Now(_) => "published",
+        Published::Before(_) => "done before",
+        Published::Withheld(_) => "not published",
+    });
+    flow.add(Stage::Publish, skipped, started, rows);
     match published {
         Published::Now(release) => Ok(done(flow, "published".into(), Some(release))),
         Published::Before(release) => Ok(done(flow, "done before".into(), Some(release))),
@@ -156,7 +177,7 @@ impl Flow<'_> {
     }
 
     /// Finds a stage's result or makes it; `None` when the scope ends before it.
-    async fn stage<T: Serialize + DeserializeOwned>(
+    async fn stage<T: Serialize + DeserializeOwned + Counted>(
         &mut self,
         stage: Stage,
         digest: &str,
@@ -167,11 +188,13 @@ impl Flow<'_> {
         }
         self.job.stop.check()?;
         let (job, output) = (self.job, &self.job.output);
-        if let Some(done) = records::find(output, job.date, stage, digest).await? {
+        if let Some(done) = records::find::<T>(output, job.date, stage, digest).await? {
             let told = self.stages.iter().any(|outcome| outcome.stage == stage);
             if self.scope.may_run(stage) && !told {
-                info!(date = %job.date, stage = stage.name(), folder = done.folder, "done before for the same inputs, skipped");
-                self.stages.push(StageOutcome { stage, skipped: true, seconds: 0.0, peak_memory: peak_memory() });
+                info!(stage = stage.name(), folder = done.folder, "done before for the same inputs, skipped");
+                job.progress.stage(stage.name(), None).done("done before for the same inputs");
+                let rows = done.record.facts.rows();
+                self.stages.push(StageOutcome { stage, skipped: true, seconds: 0.0, peak_memory: peak(), rows });
                 job.progress.stage_done();
             }
             self.see(&done);
@@ -185,11 +208,18 @@ impl Flow<'_> {
         }
         let started = Instant::now();
         let (run_id, folder) = records::place(job, stage, digest, self.run_id.as_deref()).await?;
-        let span = info_span!("stage", date = %job.date, run_id = %run_id, stage = stage.name());
+        // samples belong to no run: their attempt stands for it in the log
+        let shown = if run_id.is_empty() { folder.rsplit('/').next().unwrap_or_default() } else { &run_id };
+        let span = error_span!("stage", run_id = %shown, stage = stage.name());
+        let limit = match stage {
+            Stage::Samples => Some((job.config.samples.memory.bytes() as u64, "samples.memory")),
+            _ => available(),
+        };
+        let line = job.progress.stage(stage.name(), limit);
         let done = async {
             info!(folder, "started");
             let written = body(&folder).await.while_(|| format!("running {stage} for {}", job.date))?;
-            let measured = Measured { seconds: started.elapsed().as_secs_f64(), peak_memory: peak_memory() };
+            let measured = Measured { seconds: started.elapsed().as_secs_f64(), peak_memory: peak() };
             let at = records::Place { stage, folder: &folder, run_id: &run_id, digest };
             let done = records::commit(output, self.lease, &at, written, measured).await?;
             info!(seconds = measured.seconds, peak_memory_mib = measured.peak_memory >> 20, "finished");
@@ -198,7 +228,9 @@ impl Flow<'_> {
         .instrument(span)
         .await?;
         self.see(&done);
-        self.add(stage, false, started);
+        let (rows, of) = done.record.facts.rows();
+        line.done(&format!("{} {of}", count(rows)));
+        self.add(stage, false, started, (rows, of));
         Ok(Some(done))
     }
 
@@ -209,14 +241,14 @@ impl Flow<'_> {
         }
     }
 
-    fn add(&mut self, stage: Stage, skipped: bool, started: Instant) {
+    fn add(&mut self, stage: Stage, skipped: bool, started: Instant, rows: (u64, &'static str)) {
         let seconds = started.elapsed().as_secs_f64();
         let told = self.stages.len();
         self.stages.retain(|outcome| outcome.stage != stage);
         if told == self.stages.len() {
             self.job.progress.stage_done();
         }
-        self.stages.push(StageOutcome { stage, skipped, seconds, peak_memory: peak_memory() });
+        self.stages.push(StageOutcome { stage, skipped, seconds, peak_memory: peak(), rows });
     }
 
     fn outcome(self, status: &str) -> Outcome {
@@ -261,16 +293,4 @@ impl Outcome {
             "report": self.report,
         })
     }
-}
-
-/// Largest resident set of this process so far, in bytes.
-fn peak_memory() -> u64 {
-    // SAFETY: getrusage fills the struct it is given and has no other effect
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    };
-    // Linux counts in KiB, macOS in bytes
-    usage.ru_maxrss as u64 * if cfg!(target_os = "macos") { 1 } else { 1024 }
 }

@@ -8,7 +8,6 @@ use datafusion::arrow::compute::{and, concat_batches, not};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::execute_stream;
-use futures::StreamExt;
 use tracing::warn;
 
 use super::columns::Shape;
@@ -17,9 +16,11 @@ use super::parse::SqlFile;
 use super::place::error_at;
 use super::planner::{PlannedTable, Planner};
 use super::rows::row_as_text;
+use super::watch;
 use crate::artifacts::{Column, TableFacts, keys};
 use crate::error::{Error, Result};
 use crate::job::Job;
+use crate::progress::Bar;
 use crate::storage::{FileEntry, ShardWriter};
 use crate::warehouse::{Joins, diagnose, explain_execution, is_out_of_memory};
 
@@ -29,14 +30,14 @@ const CHUNK: usize = 8192;
 /// Builds the table of `file` below `folder` and makes it readable for the next ones.
 pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &str) -> Result<TableFacts> {
     let began = Instant::now();
-    let _spinner = job.progress.spinner(&file.name);
+    let bar = job.progress.spinner(&file.name);
     let planned = planner.plan_table(file).await?;
     planner.load_drawing(file).await?;
     let target = keys::sample_table(folder, &file.name);
-    let built = match attempt(job, planner, file, &planned, &target, Joins::Hash).await {
+    let built = match attempt(job, planner, file, &planned, &target, (Joins::Hash, &bar)).await {
         Err(Failure::Engine(error)) if is_out_of_memory(&error) => {
             warn!(table = %file.name, "hash joins need more memory than `samples.memory`; starting over with joins that spill");
-            attempt(job, planner, file, &planned, &target, Joins::SortMerge).await
+            attempt(job, planner, file, &planned, &target, (Joins::SortMerge, &bar)).await
         }
         other => other,
     };
@@ -88,16 +89,16 @@ async fn attempt(
     file: &SqlFile,
     planned: &PlannedTable,
     target: &str,
-    joins: Joins,
+    (joins, bar): (Joins, &Bar),
 ) -> Result<(Vec<FileEntry>, Checks), Failure> {
     let plan = planner.physical(planned, file, joins).await?;
     let context = std::sync::Arc::new((&planner.warehouse.state_with(joins)).into());
-    let mut stream = execute_stream(plan, context)?;
+    let mut stream = execute_stream(plan.clone(), context)?;
     let schema = planned.shape.schema.clone();
     let mut writer = ShardWriter::new(&job.output, target, schema.clone(), job.config.samples.rows_per_file);
     let mut checks = Checks::default();
     let mut chunks = Chunks { schema, held: Vec::new(), rows: 0 };
-    while let Some(batch) = stream.next().await {
+    while let Some(batch) = watch::next(&mut stream, &plan, checks.rows, bar).await {
         job.stop.check()?;
         chunks.push(batch?)?;
         while let Some(chunk) = chunks.next(CHUNK)? {

@@ -15,6 +15,7 @@ mod place;
 mod plan;
 mod planner;
 mod rows;
+mod watch;
 
 pub use changes::{Change, PartitionChange, changes};
 pub use explain::{check, explain};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use super::{Object, Store, sha256_hex};
 use crate::error::{Error, Result};
@@ -262,7 +262,7 @@ impl Lease {
     fn renew_in_background(self: Arc<Self>) {
         let every = Duration::from_millis(self.record.ttl_ms / 3).max(Duration::from_millis(10));
         let lease = Arc::downgrade(&self);
-        tokio::spawn(async move {
+        let renewal = async move {
             loop {
                 tokio::time::sleep(every).await;
                 let Some(lease) = lease.upgrade().filter(|lease| !lease.ending.load(Ordering::SeqCst)) else {
@@ -272,7 +272,8 @@ impl Lease {
                     warn!("the lease could not be renewed: {error}");
                 }
             }
-        });
+        };
+        tokio::spawn(renewal.in_current_span());
     }
 }
 

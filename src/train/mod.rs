@@ -25,7 +25,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tracing::{debug, info};
+use tracing::{Span, debug, info};
 
 use self::batches::{Batch, Batches};
 pub use self::checkpoint::remove as remove_checkpoints;
@@ -119,7 +119,8 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
             metrics.step(&mut state, &trainer, rates, loss, batch.rows.len());
             state.seconds += started.elapsed().as_secs_f64();
             bar.advance(batch.rows.len() as u64);
-            bar.message(format!("epoch {epoch} loss {loss:.4}"));
+            let best = state.best.as_ref().map_or(String::new(), |best| format!(", best recall {:.4}", best.recall.0));
+            bar.message(format!("epoch {epoch} of {}, loss {loss:.4}{best}", training.epochs));
             Ok(())
         })?;
         let measured = || validation.recall(data, &trainer.weights, training, &device, &job.stop);
@@ -175,8 +176,10 @@ fn for_each_batch(
     step: impl FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
     let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+    let span = Span::current();
     std::thread::scope(|scope| {
         scope.spawn(move || {
+            let _stage = span.enter();
             let mut batches = Batches::new(data, training).with_mined(mined);
             batches.start_epoch(epoch);
             for at in steps {

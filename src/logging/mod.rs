@@ -1,49 +1,58 @@
 //! Logs on standard error: text on a terminal, one JSON object a line elsewhere. And the signals that end a job.
 
-use std::io::IsTerminal;
+mod lines;
+mod writer;
+
+use std::time::Instant;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 
 use crate::cli::{LogFormat, Logging};
 use crate::error::{Error, Kind};
 use crate::job::Stop;
+use crate::progress;
 use crate::schedulers;
 
 /// Seconds a job that was told to stop has to end by itself. Kubernetes kills after 30.
 const GRACE_SECONDS: u64 = 25;
 
 /// Sets up logging for the whole process. `RUST_LOG` overrides the level.
+///
+/// On a terminal the live view says what is done, so that only warnings stand beside it; `-v` brings the log lines back.
 pub fn init(logging: &Logging) {
+    let live = progress::is_live();
     let level = match (logging.quiet, logging.verbose) {
         (true, _) => "warn",
+        // but not the line that says why nothing happens
+        (false, 0) if live => "warn,twotower::storage::lease=info",
         (false, 0) => "warn,twotower=info",
         (false, 1) => "info,twotower=debug",
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let terminal = std::io::stderr().is_terminal();
     let json = match logging.log_format {
-        LogFormat::Auto => !terminal,
+        LogFormat::Auto => !live,
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
-    } else {
-        let colours = terminal && std::env::var_os("NO_COLOR").is_none();
-        builder.with_target(false).with_ansi(colours).compact().init();
-    }
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer::AboveBars::new(std::env::vars()))
+        .fmt_fields(JsonFields::new())
+        .event_format(lines::Lines { json, colours: progress::has_colours(), began: Instant::now() })
+        .init();
 }
 
 /// Says why the job failed: once, here. And once more where a scheduler looks for it.
 pub fn failed(error: &Error) {
     schedulers::ended(error);
-    if std::io::stderr().is_terminal() {
-        eprintln!("error: {error}");
+    if progress::is_live() {
+        let writer = writer::AboveBars::new(std::env::vars());
+        eprintln!("error: {}", writer.without_secrets(&error.to_string()));
     } else {
         tracing::error!(kind = error.kind.name(), exit_code = error.kind.exit_code(), "{error}");
     }

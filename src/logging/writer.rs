@@ -1,0 +1,75 @@
+//! Where log lines go: to standard error, above the bars, without the secrets of the environment.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::progress::above_bars;
+
+/// Variables whose values are nobody's business. No code of this program logs them; libraries change.
+const SECRET: [&str; 5] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "OPENLINEAGE_API_KEY",
+    "TWOTOWER_PUSHGATEWAY_PASSWORD",
+];
+/// A shorter value stands in too many harmless places.
+const SHORTEST: usize = 6;
+
+#[derive(Clone)]
+pub struct AboveBars(Arc<[String]>);
+
+impl AboveBars {
+    /// For an environment of these variables.
+    pub fn new(environment: impl Iterator<Item = (String, String)>) -> Self {
+        let secrets = environment.filter(|(name, value)| SECRET.contains(&name.as_str()) && value.len() >= SHORTEST);
+        AboveBars(secrets.map(|(_, value)| value).collect())
+    }
+
+    pub fn without_secrets<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for secret in self.0.iter().filter(|secret| !secret.is_empty()) {
+            if text.contains(secret) {
+                text = Cow::Owned(text.replace(secret, "[secret]"));
+            }
+        }
+        text
+    }
+}
+
+impl<'a> MakeWriter<'a> for AboveBars {
+    type Writer = &'a AboveBars;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+/// Takes whole lines, as the formatter hands them over.
+impl Write for &AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let text = self.without_secrets(&text);
+        above_bars(|| io::stderr().lock().write_all(text.as_bytes()))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_of_the_environment_is_covered_and_a_short_value_is_none() {
+        let environment = [("AWS_SECRET_ACCESS_KEY", "s3cr3t/key"), ("AWS_SESSION_TOKEN", "a"), ("HOME", "/root/home")];
+        let writer = AboveBars::new(environment.map(|(k, v)| (k.to_string(), v.to_string())).into_iter());
+        assert_eq!(writer.without_secrets("with s3cr3t/key at /root/home"), "with [secret] at /root/home");
+    }
+}
