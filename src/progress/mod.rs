@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn a_part_is_told_of_after_half_a_minute_and_then_once() {
-        let progress =
-            Progress { bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), live: false, quiet: false };
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let progress = Progress { bars, live: false, quiet: false, file: None };
         let mut bar = progress.bar("rows", 100);
         bar.advance(10);
         assert_eq!(bar.told.load(Ordering::Relaxed), 0, "too early");
