@@ -112,6 +112,7 @@ impl Site {
             let fields = release.as_object_mut().unwrap();
             fields.remove("created");
             fields.remove("run_id");
+            fields.remove("sha256");
             // the config names the output
             fields.remove("config_digest");
             fields["publication"].as_object_mut().unwrap().remove("fence");

@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use super::*;
-use crate::storage::{open, read_parquet};
+use crate::storage::{FileEntry, open, read_parquet};
 
 fn small() -> GenerateOptions {
     GenerateOptions { days: 3, users: 300, items: 200, ..Default::default() }
@@ -14,6 +14,12 @@ async fn generated(name: &str, options: &GenerateOptions) -> (Store, GenerateFac
     let store = open(&format!("memory://generate-{name}")).unwrap();
     let facts = run(&store, options).await.unwrap();
     (store, facts)
+}
+
+/// All rows of one file.
+async fn rows(store: &Store, key: &str) -> Vec<RecordBatch> {
+    let (bytes, sha256) = store.checksum(key).await.unwrap().unwrap();
+    read_parquet(store, vec![FileEntry { key: key.into(), bytes, sha256, rows: None }], None).await.unwrap()
 }
 
 /// Every file as (key, SHA-256).
@@ -82,7 +88,7 @@ async fn clicks_follow_taste_and_not_only_popularity() {
 
     // the share of a user's clicks that fall on his most clicked category, against that of everybody's
     let mut category = HashMap::new();
-    for batch in read_parquet(&store, vec!["items/dt=2026-11-16/part-00000.parquet".into()], None).await.unwrap() {
+    for batch in rows(&store, "items/dt=2026-11-16/part-00000.parquet").await {
         let (ids, names) = (batch["item_id"].as_primitive::<Int64Type>(), batch["category"].as_string::<i32>());
         category.extend(ids.values().iter().copied().zip(names.iter().map(|name| name.unwrap().to_string())));
     }
@@ -90,7 +96,7 @@ async fn clicks_follow_taste_and_not_only_popularity() {
     let mut all: HashMap<String, f64> = HashMap::new();
     for day in 14..17 {
         let key = format!("impressions/dt=2026-11-{day}/part-00000.parquet");
-        for batch in read_parquet(&store, vec![key], None).await.unwrap() {
+        for batch in rows(&store, &key).await {
             let (users, items) =
                 (batch["user_id"].as_primitive::<Int64Type>(), batch["item_id"].as_primitive::<Int64Type>());
             let clicked = batch["clicked"].as_boolean();
@@ -117,12 +123,11 @@ async fn clicks_follow_taste_and_not_only_popularity() {
 #[tokio::test]
 async fn ids_can_be_text_and_attributes_have_gaps() {
     let (store, _) = generated("text", &GenerateOptions { string_ids: true, ..small() }).await;
-    let users = read_parquet(&store, vec!["users/dt=2026-11-14/part-00000.parquet".into()], None).await.unwrap();
+    let users = rows(&store, "users/dt=2026-11-14/part-00000.parquet").await;
     assert_eq!(users[0]["user_id"].as_string::<i32>().value(0), "u000000");
     assert!(users[0]["age"].null_count() > 0 && users[0]["premium"].null_count() > 0);
-    let items = read_parquet(&store, vec!["items/dt=2026-11-14/part-00000.parquet".into()], None).await.unwrap();
+    let items = rows(&store, "items/dt=2026-11-14/part-00000.parquet").await;
     assert!(items[0]["price"].null_count() > 0);
-    let ranked =
-        read_parquet(&store, vec!["ranker_scores/dt=2026-11-14/part-00000.parquet".into()], None).await.unwrap();
+    let ranked = rows(&store, "ranker_scores/dt=2026-11-14/part-00000.parquet").await;
     assert!(ranked[0]["item_id"].as_string::<i32>().value(0).starts_with('i'));
 }

@@ -9,10 +9,10 @@ use tracing::warn;
 
 use super::Stage;
 use crate::artifacts::{Done, Measured, RunDate, SCHEMA_VERSION, StageRecord, Written, keys};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::Job;
 use crate::publish;
-use crate::storage::{Created, Lease, Store, sha256_hex, user_and_host};
+use crate::storage::{Created, Lease, Store, seal, sha256_hex, unseal, user_and_host};
 
 /// Claims a stage's folder for one attempt.
 const STARTED: &str = "started.json";
@@ -39,7 +39,7 @@ async fn read<T: DeserializeOwned>(output: &Store, folder: &str, digest: &str) -
         ))
     };
     // looked at as plain JSON first: another stage version's facts need not parse
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
+    let value: serde_json::Value = unseal(&bytes).map_err(broken)?;
     if value["inputs_digest"] != digest {
         return Ok(None);
     }
@@ -110,8 +110,11 @@ pub async fn place(job: &Job, stage: Stage, digest: &str, beside: Option<&str>) 
     if let Some(run_id) = beside {
         let folder = folder(run_id);
         let text = serde_json::json!({ "inputs_digest": digest, "by": user_and_host() }).to_string();
-        if job.output.put_new(&format!("{folder}/{STARTED}"), text + "\n").await? == Created::Yes {
-            return Ok((run_id.to_string(), folder));
+        // where the answer was lost, the folder may be claimed by nobody: another one does as well
+        match job.output.put_new(&format!("{folder}/{STARTED}"), text + "\n").await {
+            Ok(Created::Yes) => return Ok((run_id.to_string(), folder)),
+            Err(error) if error.kind != Kind::Transient => return Err(error),
+            Ok(Created::AlreadyThere) | Err(_) => {}
         }
     }
     let run_id = new_run_id();
@@ -144,12 +147,11 @@ pub async fn commit<T: Serialize>(
         measured,
         facts: written.facts,
     };
-    let text = serde_json::to_string_pretty(&record).expect("a manifest is JSON") + "\n";
     if let Some(lease) = lease {
         lease.check().await?;
     }
     let manifest = format!("{}/{}", at.folder, keys::MANIFEST);
-    output.put(&manifest, text).await?;
+    output.put(&manifest, seal(&record)).await?;
     let done = Done { folder: at.folder.to_string(), record };
     if at.stage == Stage::Samples && !stands(output, &done).await? {
         output.delete(&manifest).await?;

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::releases::Numbers;
 use crate::artifacts::{Release, keys};
 use crate::error::{Error, Result};
-use crate::storage::{Created, Lease, Store};
+use crate::storage::{Created, Lease, Store, seal, unseal};
 
 /// What a publisher is about to refer to.
 #[derive(Serialize, Deserialize)]
@@ -43,7 +43,7 @@ pub(super) fn units(release: &Release) -> BTreeSet<String> {
 /// [`crate::error::Kind::Config`] when a file is not there.
 pub(super) async fn commit(output: &Store, lease: &Lease, release: Release) -> Result<Release> {
     let pin = keys::pin(&format!("{:08}-{}-{}", lease.number(), lease.nonce(), release.release));
-    let text = to_json(&Pin { by: release.publication.by.clone(), release: release.release, units: units(&release) });
+    let text = seal(&Pin { by: release.publication.by.clone(), release: release.release, units: units(&release) });
     output.put(&pin, text).await?;
     let outcome = match prepare(output, lease, &release).await {
         Ok(()) => create(output, &release).await,
@@ -60,7 +60,7 @@ pub(super) async fn commit(output: &Store, lease: &Lease, release: Release) -> R
         Outcome::Failed(error) | Outcome::Unknown(error) => return Err(error),
     }
     // a convenience for people; readers go by the numbers, so that a failure here loses nothing
-    if let Err(error) = output.put(keys::LATEST, to_json(&release)).await {
+    if let Err(error) = output.put(keys::LATEST, seal(&release)).await {
         warn!("the release is published, only {} could not be written: {error}", keys::LATEST);
     }
     info!(release = release.release, items = release.items, "published");
@@ -119,7 +119,7 @@ enum Outcome {
 
 async fn create(output: &Store, release: &Release) -> Outcome {
     let key = keys::release(release.release);
-    let text = to_json(release);
+    let text = seal(release);
     let created = output.put_new(&key, text.clone()).await;
     // read back whatever the answer was: the store may have repeated our own write, or ignore the condition
     let found = match output.get(&key).await {
@@ -171,15 +171,13 @@ pub(super) async fn all<T: serde::de::DeserializeOwned>(
     let mut found = Vec::new();
     for object in output.list_level(folder).await?.1 {
         let Some(bytes) = output.get(&object.key).await? else { continue };
-        let parsed = serde_json::from_slice(&bytes).map_err(|error| {
-            Error::config(format!("{} is not readable; remove it when no job is running", output.url_of(&object.key)))
-                .caused_by(error)
+        let parsed = unseal(&bytes).map_err(|why| {
+            Error::config(format!(
+                "{} is not readable: {why}; remove it when no job is running",
+                output.url_of(&object.key)
+            ))
         })?;
         found.push(((object.key, object.modified), parsed));
     }
     Ok(found)
-}
-
-pub(super) fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).expect("a manifest is JSON") + "\n"
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::artifacts::{Id, Ids, Release, RunDate, keys};
 use crate::error::{Error, Result};
-use crate::storage::{Store, read_parquet_stream};
+use crate::storage::{FileEntry, Store, read_parquet_stream, unseal};
 
 /// Items named as examples.
 const EXAMPLES: usize = 5;
@@ -89,7 +89,8 @@ pub async fn diff(output: &Store, a: &Release, b: &Release) -> Result<Difference
 
 async fn ids(output: &Store, release: &Release) -> Result<HashSet<Id>> {
     let key = format!("{}/{}", release.index, keys::ITEM_IDS);
-    let mut rows = read_parquet_stream(output, vec![key.clone()], Some(vec!["item_id".into()]), 65_536);
+    let file = FileEntry::find(&release.files, output, &key, "the release is damaged")?;
+    let mut rows = read_parquet_stream(output, vec![file.clone()], Some(vec!["item_id".into()]), 65_536);
     let mut found = HashSet::with_capacity(release.items as usize);
     while let Some(batch) = rows.next().await {
         let batch = batch?;
@@ -114,7 +115,7 @@ fn without(of: &HashSet<Id>, others: &HashSet<Id>) -> (u64, Vec<Id>) {
 /// Digest of each sample table's SQL, or `None` when the samples' manifest is gone.
 async fn sql(output: &Store, release: &Release) -> Result<Option<BTreeMap<String, Value>>> {
     let Some(bytes) = output.get(&format!("{}/{}", release.samples, keys::MANIFEST)).await? else { return Ok(None) };
-    let manifest: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let manifest: Value = unseal(&bytes).unwrap_or_default();
     Ok(manifest["facts"]["sql"].as_object().map(|sql| sql.iter().map(|(k, v)| (k.clone(), v.clone())).collect()))
 }
 

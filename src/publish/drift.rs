@@ -10,7 +10,7 @@ use futures::StreamExt;
 use crate::artifacts::{Done, EmbedFacts, Embeddings, Id, Release, StageRecord, keys};
 use crate::error::{Error, Result};
 use crate::retrieval::{exact_top, item_vectors, seeded_hash};
-use crate::storage::Store;
+use crate::storage::{Store, unseal};
 
 /// Items that are looked at, about: drawn by hash of their id, so that both releases give the same ones.
 const ITEMS: u64 = 20_000;
@@ -22,8 +22,8 @@ const NEIGHBOURS: usize = 10;
 pub async fn embeddings_of(output: &Store, release: &Release) -> Result<Embeddings> {
     let key = format!("{}/{}", release.embeddings, keys::MANIFEST);
     let bytes = output.get_existing(&key).await?;
-    let record: StageRecord<EmbedFacts> = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::config(format!("{} is not a readable manifest", output.url_of(&key))).caused_by(error)
+    let record: StageRecord<EmbedFacts> = unseal(&bytes).map_err(|why| {
+        Error::config(format!("{} is not a readable manifest: {why}; restore it, or roll back", output.url_of(&key)))
     })?;
     Ok(Done { folder: release.embeddings.clone(), record })
 }

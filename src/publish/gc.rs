@@ -6,12 +6,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use tracing::{info, warn};
 
-use super::commit::{Pin, Removal, all, commit, to_json, units};
+use super::commit::{Pin, Removal, all, commit, units};
 use super::releases::{Numbers, list};
 use crate::artifacts::{Release, Rollback, keys};
 use crate::config::Retention;
 use crate::error::{Error, Result};
-use crate::storage::{Lease, Store, user_and_host};
+use crate::storage::{Lease, Store, seal, unseal, user_and_host};
 
 /// What gc removed, or would remove.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -63,14 +63,19 @@ pub async fn gc(output: &Store, lease: &Lease, keep: &Retention) -> Result<Garba
     lease.check().await?;
     if !found.releases.is_empty() {
         // from here on those numbers are no releases, whatever turns up under them
-        let _ = output.put_new(&keys::floor(found.floor), "every number below this one was deleted\n").await?;
+        let floor = keys::floor(found.floor);
+        let created = output.put_new(&floor, "every number below this one was deleted\n").await;
+        // whoever created it, and whatever the answer was: what counts is that it is there
+        if output.head(&floor).await?.is_none() {
+            created?;
+        }
     }
     let mut removed = BTreeSet::new();
     if !found.folders.is_empty() {
         let key = keys::removal(&format!("{:08}-{}", lease.number(), lease.nonce()));
         let units = found.folders.iter().map(|folder| folder.key.clone()).collect();
         let removal = Removal { by: user_and_host(), units };
-        output.put(&key, to_json(&removal)).await?;
+        output.put(&key, seal(&removal)).await?;
         removed = remove(output, lease, keep, &key, &removal.units).await?;
     }
     found.folders.retain(|folder| removed.contains(&folder.key));
@@ -188,7 +193,7 @@ async fn rejected(output: &Store, young: DateTime<Utc>) -> Result<(Vec<String>, 
         if object.modified < young {
             old.push(object.key);
         } else if let Some(bytes) = output.get(&object.key).await? {
-            kept.extend(serde_json::from_slice::<Release>(&bytes).ok());
+            kept.extend(unseal::<Release>(&bytes).ok());
         }
     }
     Ok((old, kept))

@@ -20,9 +20,9 @@ use crate::artifacts::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
-use crate::storage::{FileEntry, Lease, Store, user_and_host};
+use crate::storage::{FileEntry, Lease, Store, seal, user_and_host};
 
-use commit::{commit, to_json};
+use commit::commit;
 
 pub use diff::{Difference, diff};
 pub use gc::{Folder, Garbage, condemned, finish_removals, garbage, gc, rollback};
@@ -108,7 +108,7 @@ pub async fn run(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<
             release.publication.forced = Some(Forced { gates, reason: reason.clone() });
         }
         None => {
-            output.put(&keys::rejected(job.date, &release.run_id), to_json(&release)).await?;
+            output.put(&keys::rejected(job.date, &release.run_id), seal(&release)).await?;
             let stays = current.map_or("nothing is published yet".into(), |current| {
                 format!("release {} stays published", current.release)
             });
@@ -127,7 +127,7 @@ pub async fn run(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<
     release.release = current.map_or(0, |current| current.release) + 1;
     // noted before the number is asked for, so that a rerun finds out whether it was given
     let folder = keys::run(job.date, &release.run_id);
-    output.put(&format!("{folder}/{}", keys::MANIFEST), to_json(&release)).await?;
+    output.put(&format!("{folder}/{}", keys::MANIFEST), seal(&release)).await?;
     job.stop.check()?;
     let release = commit(output, lease, release).await?;
     if let Err(error) = output.delete(&keys::rejected(job.date, &release.run_id)).await {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::artifacts::{Release, RunDate, SCHEMA_VERSION, keys};
 use crate::error::{Error, Result};
-use crate::storage::Store;
+use crate::storage::{Store, unseal};
 
 /// Requests under way at once while many small objects are read.
 const AT_ONCE: usize = 16;
@@ -102,20 +102,26 @@ pub(super) async fn note(output: &Store, date: RunDate, run_id: &str) -> Result<
     let key = format!("{}/{}", keys::run(date, run_id), keys::MANIFEST);
     let Some(bytes) = output.get(&key).await? else { return Ok(None) };
     // one that cannot be read is written again
-    Ok(serde_json::from_slice(&bytes).ok())
+    Ok(unseal(&bytes).ok())
 }
 
 /// One release's manifest, or `None` when there is no such object.
 pub(super) async fn read(output: &Store, number: u64) -> Result<Option<Release>> {
     let key = keys::release(number);
     let Some(bytes) = output.get(&key).await? else { return Ok(None) };
-    let release: Release = serde_json::from_slice(&bytes).map_err(|error| {
+    let release: Release = unseal(&bytes).map_err(|why| {
         Error::config(format!(
-            "{} is not a readable release; restore it, or roll back to an earlier one",
+            "{} is not a readable release: {why}; restore it from its copy (LATEST.json of the newest one, or the manifest of its candidate below runs/)",
             output.url_of(&key)
         ))
-        .caused_by(error)
     })?;
+    if release.release != number {
+        return Err(Error::config(format!(
+            "{} says that it is release {}; restore it, or roll back to an earlier one",
+            output.url_of(&key),
+            release.release
+        )));
+    }
     if release.schema_version > SCHEMA_VERSION {
         return Err(Error::config(format!(
             "{} has schema version {}, this program knows {SCHEMA_VERSION}; update the program",

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::index::SearchIndex;
 use crate::model::Towers;
 use crate::retrieval::{IdNumbers, UserTower, id_pairs, table};
-use crate::storage::{Store, parquet_schema, read_parquet_stream, sorted_parts};
+use crate::storage::{FileEntry, Store, parquet_schema, read_parquet_stream, sorted_parts, unseal};
 
 /// Whom to recommend to.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,13 +66,14 @@ async fn read_samples(store: &Store, release: &Release) -> Result<SampleFacts> {
     let key = format!("{}/{}", release.samples, keys::MANIFEST);
     let text =
         store.get_existing(&key).await.while_(|| format!("reading the samples of release {}", release.release))?;
-    let record: StageRecord<SampleFacts> = serde_json::from_slice(&text).map_err(|error| {
-        Error::config(format!("{} is not a manifest that this version reads", store.url_of(&key))).caused_by(error)
+    let record: StageRecord<SampleFacts> = unseal(&text).map_err(|why| {
+        let url = store.url_of(&key);
+        Error::config(format!("{url} is not a manifest that this version reads: {why}; restore it, or roll back"))
     })?;
     Ok(record.facts)
 }
 
-fn user_features(samples: &SampleFacts) -> Result<Vec<String>> {
+fn user_features(samples: &SampleFacts) -> Result<Vec<FileEntry>> {
     let table = samples.tables.get("user_features").map(|table| sorted_parts(&table.files)).unwrap_or_default();
     if table.is_empty() { Err(Error::config("the release's samples have no table `user_features`")) } else { Ok(table) }
 }
@@ -85,10 +86,10 @@ async fn find_user(
     tower: &impl UserTower,
     user: &Id,
 ) -> Result<RecordBatch> {
-    for key in user_features(samples)? {
+    for file in user_features(samples)? {
         // ids first: they are a small part of the file
-        let Some(row) = find_row(store, samples, &key, user).await? else { continue };
-        let mut batches = read_parquet_stream(store, vec![key], Some(tower.columns()), 8192);
+        let Some(row) = find_row(store, samples, &file, user).await? else { continue };
+        let mut batches = read_parquet_stream(store, vec![file], Some(tower.columns()), 8192);
         let mut first = 0;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
@@ -104,8 +105,8 @@ async fn find_user(
     )))
 }
 
-async fn find_row(store: &Store, samples: &SampleFacts, key: &str, user: &Id) -> Result<Option<usize>> {
-    let mut batches = read_parquet_stream(store, vec![key.to_string()], Some(vec!["user_id".into()]), 65_536);
+async fn find_row(store: &Store, samples: &SampleFacts, file: &FileEntry, user: &Id) -> Result<Option<usize>> {
+    let mut batches = read_parquet_stream(store, vec![file.clone()], Some(vec!["user_id".into()]), 65_536);
     let mut first = 0;
     while let Some(batch) = batches.next().await {
         let mut ids = Ids::new(samples.user_id_type);

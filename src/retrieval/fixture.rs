@@ -15,7 +15,7 @@ use crate::config::{Config, Overrides};
 use crate::error::Result;
 use crate::job::{Job, Stop};
 use crate::progress::Progress;
-use crate::storage::{FileEntry, ShardWriter, Store, open};
+use crate::storage::{FileEntry, ShardWriter, Store, open, seal};
 
 pub struct World {
     pub job: Job,
@@ -218,7 +218,7 @@ impl World {
 
     /// The samples' manifest, where readers of a release look for it.
     pub async fn publish_samples(&self) {
-        let text = serde_json::to_vec(&self.samples.record).unwrap();
+        let text = seal(&self.samples.record);
         self.job.output.put(&format!("samples/{}", keys::MANIFEST), text).await.unwrap();
     }
 }

@@ -8,7 +8,7 @@ use crate::artifacts::{Ids, SampleFacts};
 use crate::error::Result;
 use crate::features::Side;
 use crate::model::Towers;
-use crate::storage::{Store, read_parquet_stream, sorted_parts};
+use crate::storage::{FileEntry, Store, read_parquet_stream, sorted_parts};
 
 /// The user half of a model, as far as retrieval needs it.
 pub trait UserTower {
@@ -47,7 +47,7 @@ pub mod table {
     }
 }
 
-fn user_keys(samples: &SampleFacts) -> Vec<String> {
+fn user_files(samples: &SampleFacts) -> Vec<FileEntry> {
     samples.tables.get("user_features").map(|table| sorted_parts(&table.files)).unwrap_or_default()
 }
 
@@ -59,7 +59,7 @@ fn ids_of(batch: &RecordBatch, samples: &SampleFacts) -> Result<Ids> {
 
 /// Calls `visit` with the ids of `user_features`, block after block in the order of the rows.
 pub async fn user_ids(store: &Store, samples: &SampleFacts, mut visit: impl FnMut(&Ids)) -> Result<()> {
-    let mut batches = read_parquet_stream(store, user_keys(samples), Some(vec!["user_id".into()]), 65_536);
+    let mut batches = read_parquet_stream(store, user_files(samples), Some(vec!["user_id".into()]), 65_536);
     while let Some(batch) = batches.next().await {
         visit(&ids_of(&batch?, samples)?);
     }
@@ -79,7 +79,7 @@ pub async fn each_user_block(
     if !columns.iter().any(|column| column == "user_id") {
         columns.push("user_id".into());
     }
-    let mut batches = read_parquet_stream(store, user_keys(samples), Some(columns), block.clamp(1, 8192));
+    let mut batches = read_parquet_stream(store, user_files(samples), Some(columns), block.clamp(1, 8192));
     let (mut rows, mut count) = (Vec::new(), 0);
     let mut ids = Ids::new(samples.user_id_type);
     let mut flush = |rows: &mut Vec<RecordBatch>, ids: &mut Ids| -> Result<()> {

@@ -1,6 +1,10 @@
 //! Files of a manifest: written with their entry, and read only as their entry says.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
+
 use bytes::Bytes;
+use object_store::path::Path as Key;
 use serde::{Deserialize, Serialize};
 
 use super::{ObjectWriter, Store, sha256_hex};
@@ -27,9 +31,13 @@ impl FileEntry {
             .ok_or_else(|| Error::config(format!("the manifest lists no {}; {advice}", store.url_of(key))))
     }
 
+    pub(super) fn is(&self, bytes: u64, sha256: &str) -> bool {
+        (bytes, sha256) == (self.bytes, &self.sha256[..])
+    }
+
     /// Holds what was found at `url` against this entry.
     pub fn compare(&self, url: &str, bytes: u64, sha256: &str) -> Result<()> {
-        if (bytes, sha256) == (self.bytes, &self.sha256[..]) {
+        if self.is(bytes, sha256) {
             return Ok(());
         }
         Err(Error::config(format!(
@@ -40,19 +48,56 @@ impl FileEntry {
     }
 }
 
+/// Files whose bytes this process has written itself, or has held against their entry: they are not read once more for that.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Mutex<HashSet<(Key, String)>>);
+
+impl Seen {
+    pub fn add(&self, store: &Store, entry: &FileEntry) {
+        let mut files = self.0.lock().expect("no holder of this lock panics");
+        files.insert((store.path_of(&entry.key), entry.sha256.clone()));
+    }
+
+    fn has(&self, store: &Store, entry: &FileEntry) -> bool {
+        let files = self.0.lock().expect("no holder of this lock panics");
+        files.contains(&(store.path_of(&entry.key), entry.sha256.clone()))
+    }
+
+    /// What lies under `path` is about to change.
+    pub fn forget(&self, path: &Key) {
+        self.0.lock().expect("no holder of this lock panics").retain(|(key, _)| key != path);
+    }
+}
+
 impl Store {
+    /// Holds a file that is about to be read in parts against its entry: once in a process, and not at all when this process wrote
+    /// it. Returns the bytes where they are at hand and no more than `most`.
+    pub(super) async fn vouch_for(&self, entry: &FileEntry, most: u64) -> Result<Option<Bytes>> {
+        if self.seen.has(self, entry) {
+            return Ok(None);
+        }
+        if entry.bytes <= most {
+            return self.get_file(entry).await.map(Some);
+        }
+        self.get_file_in_pieces(entry, async |_| Ok(())).await?;
+        Ok(None)
+    }
+
     /// Writes an object and returns its manifest entry.
     pub async fn put_file(&self, key: String, bytes: impl Into<Bytes>, rows: Option<u64>) -> Result<FileEntry> {
         let bytes = bytes.into();
         let (size, sha256) = (bytes.len() as u64, sha256_hex(&bytes));
         self.put(&key, bytes).await?;
-        Ok(FileEntry { key, bytes: size, sha256, rows })
+        let entry = FileEntry { key, bytes: size, sha256, rows };
+        self.seen.add(self, &entry);
+        Ok(entry)
     }
 
     /// The whole file of a manifest: a flipped bit would give answers, and wrong ones.
     pub async fn get_file(&self, entry: &FileEntry) -> Result<Bytes> {
         let bytes = self.get_existing(&entry.key).await?;
         entry.compare(&self.url_of(&entry.key), bytes.len() as u64, &sha256_hex(&bytes))?;
+        self.seen.add(self, entry);
         Ok(bytes)
     }
 
@@ -63,7 +108,9 @@ impl Store {
         take: impl AsyncFnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let (bytes, sha256) = self.get_in_pieces(&entry.key, take).await?;
-        entry.compare(&self.url_of(&entry.key), bytes, &sha256)
+        entry.compare(&self.url_of(&entry.key), bytes, &sha256)?;
+        self.seen.add(self, entry);
+        Ok(())
     }
 
     /// Copies a file of a manifest, holds it against its entry on the way, and returns the entry of the copy. The bytes pass

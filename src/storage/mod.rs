@@ -6,7 +6,9 @@ mod fail;
 mod files;
 mod lease;
 mod open;
+mod patient;
 mod read;
+mod sealed;
 mod shards;
 #[cfg(test)]
 pub mod simulated;
@@ -17,6 +19,7 @@ pub use files::FileEntry;
 pub use lease::{Clock, Holder, Lease, Turn, user_and_host};
 pub use open::open;
 pub use read::{decode_parquet, parquet_schema, read_parquet, read_parquet_stream, sorted_parts};
+pub use sealed::{seal, unseal};
 pub use shards::{ShardWriter, encode_parquet};
-pub use store::{Created, Object, Store, sha256_hex};
+pub use store::{Created, Object, Store, expired, full, full_text, sha256_hex};
 pub use write::ObjectWriter;

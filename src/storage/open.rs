@@ -9,12 +9,20 @@ use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::Store;
 use super::credentials::from_profile;
+use super::patient::Patient;
 use crate::error::{Error, Result};
+
+/// How long one request may take; `AWS_TIMEOUT` overrides it. A request that hangs is repeated after that time, and a longer body is
+/// read in several.
+const REQUEST: Duration = Duration::from_secs(30);
+/// How long a request is repeated before the job leaves with "try again". Several times [`REQUEST`], so that one that hangs is
+/// asked again.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One `memory://name` is one store for the whole process.
 static MEMORY: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Default::default);
@@ -69,9 +77,10 @@ fn s3(bucket: &str, prefix: &str) -> Result<Store> {
     if bucket.is_empty() {
         return Err(Error::config("`s3://` without a bucket; write it like s3://my-bucket/prefix"));
     }
-    let retry = RetryConfig { max_retries: 10, retry_timeout: retry_time(), ..Default::default() };
-    let client =
-        ClientOptions::new().with_timeout(Duration::from_secs(120)).with_connect_timeout(Duration::from_secs(5));
+    let backoff = BackoffConfig { max_backoff: Duration::from_secs(5), ..Default::default() };
+    // the time decides, not the number
+    let retry = RetryConfig { backoff, max_retries: 1000, retry_timeout: patience() };
+    let client = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(Duration::from_secs(5));
     // from_env would take the client's own AWS_ALLOW_HTTP too, so the options come first
     let mut builder = AmazonS3Builder::new().with_client_options(client);
     for (name, value) in std::env::vars() {
@@ -105,13 +114,14 @@ fn s3(bucket: &str, prefix: &str) -> Result<Store> {
         })?;
     let url = format!("s3://{bucket}");
     let full = if prefix.is_empty() { url.clone() } else { format!("{url}/{prefix}") };
+    let store = Patient::new(Arc::new(store), patience());
     Ok(Store::new(Arc::new(store), parse_url(&url)?, parse_key(prefix)?, full))
 }
 
-/// How long one request is repeated before the job leaves with "try again": `TWOTOWER_RETRY_SECONDS`, or a minute.
-fn retry_time() -> Duration {
+/// `TWOTOWER_RETRY_SECONDS`, or [`PATIENCE`].
+fn patience() -> Duration {
     let seconds = std::env::var("TWOTOWER_RETRY_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(60))
+    seconds.map_or(PATIENCE, Duration::from_secs)
 }
 
 fn parse_key(prefix: &str) -> Result<Key> {

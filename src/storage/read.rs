@@ -22,19 +22,43 @@ use crate::error::{Error, Result};
 /// Bytes read from a file's end at once: most footers fit, which saves a request.
 const FOOTER_GUESS: usize = 64 << 10;
 
+/// Files up to this size are read at once when they are read for the first time: they are hashed then anyway.
+const AT_ONCE: u64 = 16 << 20;
+
 /// One Parquet file in the store.
 struct ObjectReader {
     store: Arc<dyn ObjectStore>,
     path: Key,
     size: u64,
+    /// All of it, where it is at hand.
+    bytes: Option<Bytes>,
+}
+
+impl ObjectReader {
+    /// A part of what is at hand.
+    fn slice(bytes: &Bytes, range: &Range<u64>) -> parquet::errors::Result<Bytes> {
+        let (start, end) = (range.start as usize, range.end as usize);
+        if start > end || end > bytes.len() {
+            return Err(ParquetError::EOF(format!("bytes {start} to {end} of a file of {}", bytes.len())));
+        }
+        Ok(bytes.slice(start..end))
+    }
 }
 
 impl AsyncFileReader for ObjectReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        if let Some(bytes) = &self.bytes {
+            let part = ObjectReader::slice(bytes, &range);
+            return async move { part }.boxed();
+        }
         async move { self.store.get_range(&self.path, range).await.map_err(|error| ParquetError::External(Box::new(error))) }.boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        if let Some(bytes) = &self.bytes {
+            let parts = ranges.iter().map(|range| ObjectReader::slice(bytes, range)).collect();
+            return async move { parts }.boxed();
+        }
         async move {
             self.store.get_ranges(&self.path, &ranges).await.map_err(|error| ParquetError::External(Box::new(error)))
         }
@@ -57,29 +81,33 @@ impl AsyncFileReader for ObjectReader {
 }
 
 /// Streams the rows of Parquet files one after another, in the order given. `columns` (all when `None`) keeps only those, in
-/// the file's order.
+/// the file's order. Each file is held against its SHA-256 before its first row is given out.
 pub fn read_parquet_stream(
     store: &Store,
-    keys: Vec<String>,
+    files: Vec<FileEntry>,
     columns: Option<Vec<String>>,
     batch_rows: usize,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<> {
     let store = store.clone();
-    let files = futures::stream::iter(keys).then(move |key| {
+    let files = futures::stream::iter(files).then(move |file| {
         let (store, columns) = (store.clone(), columns.clone());
-        async move { open_parquet(&store, &key, columns.as_deref(), batch_rows).await }
+        async move { open_parquet(&store, &file, columns.as_deref(), batch_rows).await }
     });
     Box::pin(files.try_flatten())
 }
 
 /// All rows of Parquet files, for tables known to be small.
-pub async fn read_parquet(store: &Store, keys: Vec<String>, columns: Option<Vec<String>>) -> Result<Vec<RecordBatch>> {
-    read_parquet_stream(store, keys, columns, 8192).try_collect().await
+pub async fn read_parquet(
+    store: &Store,
+    files: Vec<FileEntry>,
+    columns: Option<Vec<String>>,
+) -> Result<Vec<RecordBatch>> {
+    read_parquet_stream(store, files, columns, 8192).try_collect().await
 }
 
 /// The columns of a Parquet file.
-pub async fn parquet_schema(store: &Store, key: &str) -> Result<SchemaRef> {
-    Ok(open_footer(store, key).await?.schema().clone())
+pub async fn parquet_schema(store: &Store, file: &FileEntry) -> Result<SchemaRef> {
+    Ok(open_footer(store, file).await?.schema().clone())
 }
 
 /// The batches of a Parquet file that is in memory.
@@ -87,11 +115,10 @@ pub fn decode_parquet(bytes: Bytes) -> Result<ParquetRecordBatchReader, ParquetE
     ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()
 }
 
-async fn open_footer(store: &Store, key: &str) -> Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {
-    let object = store.head(key).await?;
-    let size = object.ok_or_else(|| Error::config(format!("{} does not exist", store.url_of(key))))?.size;
-    let reader = ObjectReader { store: store.object_store(), path: store.path_of(key), size };
-    ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| broken(store, key, error))
+async fn open_footer(store: &Store, file: &FileEntry) -> Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {
+    let bytes = store.vouch_for(file, AT_ONCE).await?;
+    let reader = ObjectReader { store: store.object_store(), path: store.path_of(&file.key), size: file.bytes, bytes };
+    ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| broken(store, &file.key, error))
 }
 
 /// The file is at fault, unless the store was: then trying again can help.
@@ -108,11 +135,12 @@ fn broken(store: &Store, key: &str, error: ParquetError) -> Error {
 
 async fn open_parquet(
     store: &Store,
-    key: &str,
+    file: &FileEntry,
     columns: Option<&[String]>,
     batch_rows: usize,
 ) -> Result<impl Stream<Item = Result<RecordBatch>> + use<>> {
-    let mut builder = open_footer(store, key).await?;
+    let key = &file.key;
+    let mut builder = open_footer(store, file).await?;
     if let Some(columns) = columns {
         let schema = builder.schema().clone();
         for column in columns {
@@ -128,12 +156,11 @@ async fn open_parquet(
     Ok(stream.map_err(move |error| broken(&store, &key, error)))
 }
 
-/// The `.parquet` keys of file entries, in order.
-pub fn sorted_parts(files: &[FileEntry]) -> Vec<String> {
-    let mut keys: Vec<String> =
-        files.iter().map(|file| file.key.clone()).filter(|key| key.ends_with(".parquet")).collect();
-    keys.sort();
-    keys
+/// The `.parquet` files of a manifest, in the order of their keys.
+pub fn sorted_parts(files: &[FileEntry]) -> Vec<FileEntry> {
+    let mut parts: Vec<FileEntry> = files.iter().filter(|file| file.key.ends_with(".parquet")).cloned().collect();
+    parts.sort_by(|a, b| a.key.cmp(&b.key));
+    parts
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::ObjectWriter;
+use super::files::Seen;
 use crate::error::{Error, Kind, Result};
 
 /// A folder in an object store. Keys are relative to it, with `/` between parts.
@@ -21,6 +22,7 @@ pub struct Store {
     root: Url,
     prefix: Key,
     shown: String,
+    pub(super) seen: Arc<Seen>,
 }
 
 /// One object below a folder.
@@ -45,7 +47,7 @@ impl Store {
     pub(super) fn new(inner: Arc<dyn ObjectStore>, root: Url, prefix: Key, shown: String) -> Self {
         #[cfg(fail_points)]
         let inner = super::fail::watched(inner, &prefix);
-        Store { inner, root, prefix, shown: shown.trim_end_matches('/').to_string() }
+        Store { inner, root, prefix, shown: shown.trim_end_matches('/').to_string(), seen: Arc::default() }
     }
 
     /// The folder as people write it.
@@ -75,7 +77,7 @@ impl Store {
 
     /// A folder below this one.
     pub fn folder(&self, key: &str) -> Store {
-        Store { prefix: self.path_of(key), shown: self.url_of(key), inner: self.inner.clone(), root: self.root.clone() }
+        Store { prefix: self.path_of(key), shown: self.url_of(key), ..self.clone() }
     }
 
     /// The whole object, or `None` when there is none.
@@ -159,6 +161,7 @@ impl Store {
     /// Writes an object, over any that is there.
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<()> {
         let payload = PutPayload::from_bytes(bytes.into());
+        self.seen.forget(&self.path_of(key));
         self.inner.put(&self.path_of(key), payload).await.map(drop).map_err(|error| self.explain(error, "write", key))
     }
 
@@ -180,6 +183,7 @@ impl Store {
 
     /// Removes an object; none there is fine.
     pub async fn delete(&self, key: &str) -> Result<()> {
+        self.seen.forget(&self.path_of(key));
         match self.inner.delete(&self.path_of(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.explain(error, "delete", key)),
@@ -247,11 +251,20 @@ impl Store {
         let url = self.url_of(key);
         let text = full_text(&error);
         let (kind, advice) = match &error {
+            _ if expired(&text) => (
+                Kind::Transient,
+                "the job's credentials have expired; run it again with new ones, what was finished is kept",
+            ),
+            _ if text.contains("NoSuchUpload") => (Kind::Transient, "the store has lost the upload; try again"),
             NotFound { .. } => (Kind::Config, "it does not exist; look at the path and bucket in the config"),
             PermissionDenied { .. } => (Kind::Config, "permission was denied; the job's credentials must allow it"),
             Unauthenticated { .. } => (
                 Kind::Config,
                 "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role",
+            ),
+            _ if full(&text) => (
+                Kind::Transient,
+                "the disk is full, or a limit on the size of files is reached; make room and run it again, what was finished is kept",
             ),
             _ if text.contains("Permission denied") || text.contains("Read-only file system") => {
                 (Kind::Config, "permission was denied; the job's user must be able to do that")
@@ -272,7 +285,18 @@ impl Store {
     }
 }
 
-fn full_text(error: &dyn std::error::Error) -> String {
+/// Whether credentials were good once and are no longer: S3 says so with 400 or 403.
+pub fn expired(text: &str) -> bool {
+    ["ExpiredToken", "TokenRefreshRequired", "RequestExpired"].iter().any(|code| text.contains(code))
+}
+
+/// Whether an error's text is the operating system's about a disk, a quota, or a limit on the size of files.
+pub fn full(text: &str) -> bool {
+    ["No space left on device", "Disk quota exceeded", "File too large"].iter().any(|words| text.contains(words))
+}
+
+/// An error with all its causes, in one line.
+pub fn full_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut at = error.source();
     while let Some(inner) = at {

@@ -36,8 +36,17 @@ impl ObjectWriter {
 
     /// Ends the object and returns its manifest entry.
     pub async fn finish(mut self, rows: Option<u64>) -> Result<FileEntry> {
-        self.upload.shutdown().await.map_err(|error| self.store.explain_io(error, "write", &self.key))?;
-        Ok(FileEntry { key: self.key, bytes: self.bytes, sha256: hex(&self.hash.finalize()), rows })
+        let ended = self.upload.shutdown().await;
+        let entry = FileEntry { key: self.key, bytes: self.bytes, sha256: hex(&self.hash.finalize()), rows };
+        if let Err(error) = ended {
+            // the store may have put the parts together and lost the answer; asked again, it knows of no such upload
+            let found = self.store.checksum(&entry.key).await;
+            if !found.is_ok_and(|found| found.as_ref().is_some_and(|(bytes, sha256)| entry.is(*bytes, sha256))) {
+                return Err(self.store.explain_io(error, "write", &entry.key));
+            }
+        }
+        self.store.seen.add(&self.store, &entry);
+        Ok(entry)
     }
 
     /// Gives the object up; what was sent of it is taken back.

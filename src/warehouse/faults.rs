@@ -17,6 +17,7 @@ use futures::StreamExt;
 use super::session::Warehouse;
 use super::types::list_of;
 use crate::error::{Error, Kind};
+use crate::storage;
 
 /// The error of the object store behind `error`, if there is one: a retry may help.
 pub fn store_fault(error: &(dyn StdError + 'static), doing: &str) -> Option<Error> {
@@ -39,6 +40,11 @@ pub fn store_fault(error: &(dyn StdError + 'static), doing: &str) -> Option<Erro
 
 fn named_store_fault(fault: &object_store::Error, doing: &str) -> Error {
     use object_store::Error::*;
+    if storage::expired(&storage::full_text(fault)) {
+        return Error::transient(format!(
+            "cannot read {doing}: the job's credentials have expired; run it again with new ones, what was finished is kept"
+        ));
+    }
     match fault {
         NotFound { path, .. } => Error::transient(format!(
             "{path} was there when it was listed and is gone; run the job again, it lists anew"
@@ -66,9 +72,13 @@ pub fn explain_execution(error: DataFusionError, table: &str, file: &str, memory
         ))
         .caused_by(error.strip_backtrace());
     }
-    if let DataFusionError::IoError(cause) = error.find_root() {
-        let message = format!("cannot spill to disk while building table `{table}`: {cause}; look at `samples.spill`");
-        return Error::new(Kind::Transient, message);
+    let text = storage::full_text(&error);
+    if matches!(error.find_root(), DataFusionError::IoError(_)) || storage::full(&text) {
+        // writers of spilled rows wrap the cause in errors of other kinds
+        let message = format!(
+            "cannot spill to disk while building table `{table}`; make room in `samples.spill`, or name another folder"
+        );
+        return Error::new(Kind::Transient, message).caused_by(error.strip_backtrace());
     }
     Error::config(format!("{file}: table `{table}` cannot be built")).caused_by(error.strip_backtrace())
 }
