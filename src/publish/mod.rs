@@ -121,7 +121,7 @@ pub async fn run(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<
         warn!("not published: {reason}");
         // without a number it is no release, and a later day may go on from it
         let folder = keys::run(job.date, &release.run_id);
-        output.put(&format!("{folder}/{}", keys::MANIFEST), to_json(&release)).await?;
+        output.put(&format!("{folder}/{}", keys::MANIFEST), seal(&release)).await?;
         return Ok(Published::Withheld(reason));
     }
     release.release = current.map_or(0, |current| current.release) + 1;

@@ -22,7 +22,7 @@ use crate::artifacts::keys;
 use crate::error::{Context, Error, Kind, Result};
 use crate::job::Job;
 use crate::model::Files;
-use crate::storage::FileEntry;
+use crate::storage::{FileEntry, seal, unseal};
 
 /// Raised when the layout of a checkpoint changes; others are passed over.
 const FORMAT: u32 = 1;
@@ -130,7 +130,7 @@ impl<'a> Checkpoints<'a> {
         let store = &self.job.output;
         let text = store.get_existing(marker).await?;
         let damaged = |why: String| Error::config(format!("{} is damaged: {why}; {ADVICE}", store.url_of(marker)));
-        let found: Marker = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        let found: Marker = unseal(&text).map_err(damaged)?;
         if found.format != FORMAT || found.of != self.folder {
             return Err(damaged(format!("found format {} of {}", found.format, found.of)));
         }
@@ -216,7 +216,7 @@ impl<'a> Checkpoints<'a> {
         let needed = files.iter().chain(best).map(|entry| entry.key.clone()).collect();
         let marker = format!("{folder}/{}", keys::CHECKPOINT);
         let found = Marker { format: FORMAT, of: self.folder.to_string(), state: state.clone(), files };
-        store.put(&marker, serde_json::to_vec(&found).expect("a marker is JSON")).await?;
+        store.put(&marker, seal(&found)).await?;
         self.kept.push((marker.clone(), needed));
         self.prune().await;
         Ok(marker)
