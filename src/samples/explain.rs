@@ -60,7 +60,7 @@ async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
         planner.physical(&planned, file, Joins::Hash).await?;
         planner.add_planned(name, planned.shape.schema.clone())?;
     }
-    for audit in &plan.audits {
+    for audit in plan.audits.iter() {
         if can_run(job, &planner, audit) {
             planner.plan_query(audit).await?;
         }

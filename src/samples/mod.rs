@@ -19,7 +19,7 @@ mod watch;
 
 pub use changes::{Change, PartitionChange, changes};
 pub use explain::{check, explain};
-pub use plan::{SamplePlan, plan};
+pub use plan::{Recipe, SamplePlan, plan};
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! What a run of the samples would read and build: listings and SQL only, no data.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::job::Job;
 use crate::storage::sha256_hex;
-use crate::warehouse::{Listing, list_source};
+use crate::warehouse::{Catalog, Listing, Unlisted};
 
 /// What the samples of one date will be made from.
 pub struct SamplePlan {
@@ -30,63 +31,96 @@ pub struct SamplePlan {
     pub order: Vec<String>,
     pub warnings: Vec<String>,
     pub(super) sources: Vec<Listing>,
-    pub(super) files: BTreeMap<String, SqlFile>,
-    pub(super) audits: Vec<SqlFile>,
+    pub(super) files: Arc<BTreeMap<String, SqlFile>>,
+    pub(super) audits: Arc<Vec<SqlFile>>,
 }
 
 /// Reads SQL and lists the sources that it reads.
 pub async fn plan(job: &Job) -> Result<SamplePlan> {
-    let config = &job.config;
-    let Files { tables, wanted, audits } = load(config).await?;
-    let files = Files { tables, wanted, audits };
-    let order = order(config, &files)?;
-    let params = params(config, job.date)?;
-    let mut read: BTreeSet<String> = BTreeSet::new();
-    for file in order.iter().map(|name| &files.tables[name]).chain(&files.audits) {
-        bind(file, &params)?;
-        if !file.built_in || order.contains(&file.name) {
-            read.extend(reads(file));
+    Ok(Recipe::open(job, job.date, job.date).await?.plan(job.date).await?)
+}
+
+/// What the samples of a range of dates are made by: the SQL, read once, and its sources, listed once.
+pub struct Recipe {
+    config: Arc<Config>,
+    /// Sources that the SQL reads.
+    read: BTreeSet<String>,
+    catalog: Catalog,
+    sql: BTreeMap<String, String>,
+    sql_digest: String,
+    order: Vec<String>,
+    remarks: Vec<String>,
+    files: Arc<BTreeMap<String, SqlFile>>,
+    audits: Arc<Vec<SqlFile>>,
+}
+
+impl Recipe {
+    /// For the dates from `first` to `last`.
+    pub async fn open(job: &Job, first: RunDate, last: RunDate) -> Result<Recipe> {
+        let config = &job.config;
+        let files = load(config).await?;
+        let order = order(config, &files)?;
+        let params = params(config, first)?;
+        let mut read: BTreeSet<String> = BTreeSet::new();
+        for file in order.iter().map(|name| &files.tables[name]).chain(&files.audits) {
+            bind(file, &params)?;
+            if !file.built_in || order.contains(&file.name) {
+                read.extend(reads(file));
+            }
         }
+        let mut sql: BTreeMap<String, String> = BTreeMap::new();
+        for name in &order {
+            sql.insert(name.clone(), sha256_hex(files.tables[name].text.as_bytes()));
+        }
+        for audit in &files.audits {
+            sql.insert(format!("audits/{}", audit.name), sha256_hex(audit.text.as_bytes()));
+        }
+        Ok(Recipe {
+            config: config.clone(),
+            catalog: Catalog::new(config, |name| read.contains(name), first, last)?,
+            sql_digest: sha256_hex(json!(sql).to_string().as_bytes()),
+            sql,
+            remarks: remarks(config, &files, &order, &read),
+            read,
+            files: Arc::new(files.tables.into_iter().filter(|(name, _)| order.contains(name)).collect()),
+            audits: Arc::new(files.audits),
+            order,
+        })
     }
-    let mut sources = Vec::new();
-    for (name, source) in config.sources.iter().filter(|(name, _)| read.contains(*name)) {
-        sources.push(list_source(config, name, source, job.date).await?);
+
+    /// What the samples of one of the dates will be made from.
+    pub async fn plan(&self, date: RunDate) -> Result<SamplePlan, Unlisted> {
+        let config = &self.config;
+        let sources = self.catalog.list(date).await?;
+        let inputs: Vec<InputFile> = sources.iter().flat_map(Listing::inputs).collect();
+        let settings: BTreeMap<&String, _> =
+            config.sources.iter().filter(|(name, _)| self.read.contains(*name)).collect();
+        let audit_levels: BTreeMap<&String, _> = config.samples.audits.iter().collect();
+        let digest = json!({
+            "twotower": env!("CARGO_PKG_VERSION"),
+            "date": date,
+            "sql": self.sql_digest,
+            "params": params(config, date)?,
+            "audits": audit_levels,
+            "rows_per_file": config.samples.rows_per_file,
+            "sources": settings,
+            "inputs": inputs,
+        });
+        let mut warnings: Vec<String> = sources.iter().flat_map(|listing| listing.warnings.clone()).collect();
+        warnings.extend(self.remarks.iter().cloned());
+        Ok(SamplePlan {
+            digest: sha256_hex(digest.to_string().as_bytes()),
+            inputs,
+            sql: self.sql.clone(),
+            sql_digest: self.sql_digest.clone(),
+            window: window(date, &sources),
+            warnings,
+            sources,
+            files: self.files.clone(),
+            audits: self.audits.clone(),
+            order: self.order.clone(),
+        })
     }
-    let mut sql: BTreeMap<String, String> = BTreeMap::new();
-    for name in &order {
-        sql.insert(name.clone(), sha256_hex(files.tables[name].text.as_bytes()));
-    }
-    for audit in &files.audits {
-        sql.insert(format!("audits/{}", audit.name), sha256_hex(audit.text.as_bytes()));
-    }
-    let sql_digest = sha256_hex(json!(sql).to_string().as_bytes());
-    let inputs: Vec<InputFile> = sources.iter().flat_map(Listing::inputs).collect();
-    let settings: BTreeMap<&String, _> = config.sources.iter().filter(|(name, _)| read.contains(*name)).collect();
-    let audit_levels: BTreeMap<&String, _> = config.samples.audits.iter().collect();
-    let digest = json!({
-        "twotower": env!("CARGO_PKG_VERSION"),
-        "date": job.date,
-        "sql": sql_digest,
-        "params": params,
-        "audits": audit_levels,
-        "rows_per_file": config.samples.rows_per_file,
-        "sources": settings,
-        "inputs": inputs,
-    });
-    let mut warnings: Vec<String> = sources.iter().flat_map(|listing| listing.warnings.clone()).collect();
-    warnings.extend(remarks(config, &files, &order, &read));
-    Ok(SamplePlan {
-        digest: sha256_hex(digest.to_string().as_bytes()),
-        inputs,
-        sql,
-        sql_digest,
-        window: window(job.date, &sources),
-        warnings,
-        sources,
-        files: files.tables.into_iter().filter(|(name, _)| order.contains(name)).collect(),
-        audits: files.audits,
-        order,
-    })
 }
 
 /// The days of the windows that training sees; the date alone where no source has one.

@@ -1,5 +1,6 @@
 //! A folder in an object store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,9 @@ use url::Url;
 use super::ObjectWriter;
 use super::files::Seen;
 use crate::error::{Error, Kind, Result};
+
+/// Listings under way at once.
+const LISTED_AT_ONCE: usize = 8;
 
 /// A folder in an object store. Keys are relative to it, with `/` between parts.
 #[derive(Clone)]
@@ -203,6 +207,53 @@ impl Store {
         Ok(objects)
     }
 
+    /// Every object below each of the folders `names`, which lie in this one and ascend; sorted by key, as [`Store::list`] does. Where
+    /// listings come in the order of keys, neighbours share one, so that few requests do for many folders.
+    pub async fn list_folders(&self, names: &[String]) -> Result<BTreeMap<String, Vec<Object>>> {
+        let together = if self.lists_in_order() { names.len().div_ceil(LISTED_AT_ONCE).max(1) } else { 1 };
+        let chunks: Vec<BTreeMap<String, Vec<Object>>> = futures::stream::iter(names.chunks(together))
+            .map(|names| self.list_neighbours(names))
+            .buffered(LISTED_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(chunks.into_iter().flatten().collect())
+    }
+
+    async fn list_neighbours(&self, names: &[String]) -> Result<BTreeMap<String, Vec<Object>>> {
+        let (Some(first), Some(last)) = (names.first(), names.last()) else { return Ok(BTreeMap::new()) };
+        if names.len() == 1 {
+            return Ok(BTreeMap::from([(first.clone(), self.list(first).await?)]));
+        }
+        let mut found: BTreeMap<String, Vec<Object>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
+        // `0` follows `/`: what is not below it comes after all that lies in the last folder
+        let end = format!("{last}0");
+        let mut all = self.inner.list_with_offset(Some(&self.prefix), &self.path_of(first));
+        while let Some(meta) = all.next().await {
+            let object = match meta {
+                Ok(meta) => self.object(meta),
+                Err(object_store::Error::NotFound { .. }) => break,
+                Err(error) => return Err(self.explain(error, "list", first)),
+            };
+            if object.key >= end {
+                break;
+            }
+            let folder = object.key.split('/').next().unwrap_or_default();
+            if let Some(objects) = found.get_mut(folder) {
+                objects.push(object);
+            }
+        }
+        for objects in found.values_mut() {
+            objects.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        Ok(found)
+    }
+
+    /// S3 and the store in memory do; a disk does not, and neither do directory buckets, whose names end so.
+    fn lists_in_order(&self) -> bool {
+        let directory_bucket = self.root.host_str().is_some_and(|bucket| bucket.ends_with("--x-s3"));
+        matches!(self.root.scheme(), "s3" | "memory") && !directory_bucket
+    }
+
     /// The names directly below `folder`: (folders, objects), each sorted.
     pub async fn list_level(&self, folder: &str) -> Result<(Vec<String>, Vec<Object>)> {
         let prefix = self.path_of(folder);
@@ -314,4 +365,28 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::storage::open;
+
+    #[tokio::test]
+    async fn neighbouring_folders_are_listed_together_and_nothing_else_is() {
+        let store = open("memory://neighbours/logs").unwrap();
+        let names: Vec<String> = (10..30).map(|day| format!("dt=2026-11-{day}")).collect();
+        let others = ["dt=2026-11-09", "dt=2026-11-12.bak", "dt=2026-11-30", "ds=2026-11-12", "dt=2026-11-290"];
+        for folder in names.iter().map(String::as_str).filter(|name| !name.ends_with("13")).chain(others) {
+            for file in ["b/x", "a"] {
+                store.put(&format!("{folder}/{file}"), "x").await.unwrap();
+            }
+        }
+        let found = store.list_folders(&names).await.unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+        for (name, objects) in &found {
+            assert_eq!(*objects, store.list(name).await.unwrap(), "{name}");
+            assert_eq!(objects.is_empty(), name.ends_with("13"), "{name}");
+        }
+        assert!(store.list_folders(&[]).await.unwrap().is_empty());
+    }
 }

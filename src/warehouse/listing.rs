@@ -1,14 +1,10 @@
-//! Which files a source means on a date: one list call for each partition of the window, and none outside it.
+//! Which files a source means on a date: those of the partitions in its window, and none outside it.
 
-use futures::{StreamExt, TryStreamExt, stream};
-
+use super::catalog::Folders;
 use crate::artifacts::{InputFile, RunDate};
-use crate::config::{Config, Missing, Source};
-use crate::error::{Error, Kind, Result};
-use crate::storage::{Object, Store, open};
-
-/// Partitions that are listed at the same time.
-const LISTED_AT_ONCE: usize = 8;
+use crate::config::{Missing, Source};
+use crate::error::{Error, Kind};
+use crate::storage::{Object, Store};
 
 /// The files of one source on one date.
 #[derive(Clone)]
@@ -56,167 +52,212 @@ pub fn is_after_date(source: &Source) -> bool {
     source.partition.is_some() && !source.snapshot && source.days.to > 0
 }
 
-/// Lists what `source` means on `date`, by its window and its policy for missing partitions.
-pub async fn list_source(config: &Config, name: &str, source: &Source, date: RunDate) -> Result<Listing> {
-    let store = open(&config.resolve(&source.path))?;
-    let mut lister = Lister { name, source, store: &store, date, warnings: Vec::new() };
-    let partitions = match &source.partition {
-        None => vec![lister.whole_folder().await?],
-        Some(key) if source.snapshot => vec![lister.snapshot(key).await?],
-        Some(key) => lister.window(key).await?,
-    };
-    let warnings = lister.warnings;
-    Ok(Listing { source: name.into(), settings: source.clone(), partitions, warnings, store })
+/// Why there is nothing to make a date's samples from.
+#[derive(Debug)]
+pub enum Unlisted {
+    /// Nothing will come: the policy is to skip such a date.
+    NoData(Error),
+    /// These partitions are missing, empty, or without their marker, and may be written yet.
+    NotReady { partitions: Vec<String>, error: Error },
+    /// The config or the store is at fault.
+    Failed(Error),
 }
+
+impl From<Error> for Unlisted {
+    fn from(error: Error) -> Self {
+        Unlisted::Failed(error)
+    }
+}
+
+impl From<Unlisted> for Error {
+    fn from(unlisted: Unlisted) -> Self {
+        match unlisted {
+            Unlisted::NoData(error) | Unlisted::NotReady { error, .. } | Unlisted::Failed(error) => error,
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, Unlisted>;
 
 /// What stands where a partition should be.
 enum Found {
     Data(Partition),
     Missing,
     Empty,
+    /// Its marker is not there yet.
+    Unmarked,
 }
 
-struct Lister<'a> {
-    name: &'a str,
+/// One source on one date, by its window and its policy for missing partitions.
+pub(super) struct Lister<'a> {
+    folders: &'a Folders,
     source: &'a Source,
-    store: &'a Store,
     date: RunDate,
     warnings: Vec<String>,
 }
 
-impl Lister<'_> {
+impl<'a> Lister<'a> {
+    pub fn new(folders: &'a Folders, date: RunDate) -> Self {
+        Lister { folders, source: &folders.settings, date, warnings: Vec::new() }
+    }
+
+    pub async fn list(mut self) -> Result<Listing> {
+        let partitions = match (&self.source.partition, self.source.snapshot) {
+            (None, _) => vec![self.whole_folder().await?],
+            (Some(_), true) => vec![self.snapshot().await?],
+            (Some(_), false) => self.window().await?,
+        };
+        Ok(Listing {
+            source: self.folders.source.clone(),
+            store: self.folders.store.clone(),
+            settings: self.source.clone(),
+            partitions,
+            warnings: self.warnings,
+        })
+    }
+
     /// Every file below the path, or the path itself when it is a file.
     async fn whole_folder(&self) -> Result<Partition> {
-        if !self.store.path_of("").as_ref().is_empty()
-            && let Some(file) = self.store.head("").await?
+        let objects = self.folders.objects("").await?;
+        if let [file] = &objects[..]
+            && file.key.is_empty()
         {
-            return Ok(Partition { date: None, folder: String::new(), files: vec![file] });
+            return Ok(Partition { date: None, folder: String::new(), files: vec![file.clone()] });
         }
+        let name = &self.folders.source;
         match self.read_folder("", None).await? {
             Found::Data(partition) => Ok(partition),
-            Found::Missing => Err(Error::config(format!(
-                "source `{}`: {} does not exist or is empty; look at `sources.{}.path`",
-                self.name,
-                self.store.url(),
-                self.name
-            ))),
-            Found::Empty => Err(self.gap("", &Found::Empty)),
+            Found::Missing => Err(Unlisted::Failed(Error::config(format!(
+                "source `{name}`: {} does not exist or is empty; look at `sources.{name}.path`",
+                self.folders.store.url()
+            )))),
+            Found::Empty => Err(Unlisted::Failed(self.gap("", &Found::Empty))),
+            Found::Unmarked => Err(self.not_ready(&[String::new()])),
         }
     }
 
-    async fn snapshot(&self, key: &str) -> Result<Partition> {
-        let mut dates = self.dates(key).await?;
-        dates.retain(|date| *date <= self.date);
-        for date in dates.into_iter().rev() {
-            match self.read_partition(key, date).await? {
+    async fn snapshot(&self) -> Result<Partition> {
+        let dates = self.folders.dates().await?;
+        for date in dates.iter().rev().filter(|date| **date <= self.date) {
+            match self.read_partition(*date).await? {
                 Found::Data(partition) => return Ok(partition),
+                Found::Unmarked => return Err(self.not_ready(&[self.folders.name(*date)])),
                 _ if self.source.missing == Missing::Latest => {}
-                found => return Err(self.by_policy(&folder_name(key, date), &found)),
+                found => return Err(self.by_policy(&self.folders.name(*date), &found)),
             }
         }
+        let (name, url) = (&self.folders.source, self.folders.store.url());
+        let key = self.source.partition.as_deref().unwrap_or_default();
         let error = Error::config(format!(
-            "source `{}`: missing partition {}/{key}=…: none that is not after {} and holds data; look at `sources.{}.path`",
-            self.name,
-            self.store.url(),
-            self.date,
-            self.name
+            "source `{name}`: missing partition {url}/{key}=…: none that is not after {} and holds data; look at `sources.{name}.path`",
+            self.date
         ));
-        Err(if self.source.missing == Missing::Skip { Error { kind: Kind::NoData, ..error } } else { error })
+        Err(match self.source.missing {
+            Missing::Skip => Unlisted::NoData(Error { kind: Kind::NoData, ..error }),
+            _ => {
+                Unlisted::NotReady { partitions: vec![self.folders.store.url_of(&self.folders.name(self.date))], error }
+            }
+        })
     }
 
-    async fn window(&mut self, key: &str) -> Result<Vec<Partition>> {
+    async fn window(&mut self) -> Result<Vec<Partition>> {
         let days = self.source.days;
         let wanted: Vec<RunDate> = self.date.offset(days.from).to(self.date.offset(days.to)).collect();
         // a window that does not hold the date itself stands or falls with its last day
         let own = if days.from <= 0 && 0 <= days.to { self.date } else { self.date.offset(days.to) };
-        let this = &*self;
-        let found: Vec<Found> = stream::iter(&wanted)
-            .map(|date| this.read_partition(key, *date))
-            .buffered(LISTED_AT_ONCE)
-            .try_collect()
-            .await?;
         let mut partitions = Vec::new();
         let mut gaps = Vec::new();
-        for (date, found) in wanted.iter().zip(found) {
-            match found {
+        let mut unmarked = Vec::new();
+        for date in &wanted {
+            match self.read_partition(*date).await? {
                 Found::Data(partition) => partitions.push(partition),
+                Found::Unmarked => unmarked.push(self.folders.name(*date)),
                 found => gaps.push((*date, found)),
             }
         }
-        if gaps.is_empty() {
-            return Ok(partitions);
+        if !unmarked.is_empty() {
+            return Err(self.not_ready(&unmarked));
         }
+        if self.source.missing == Missing::Fail
+            && let Some((date, found)) = gaps.last()
+        {
+            let error = self.gap(&self.folders.name(*date), found);
+            let partitions =
+                gaps.iter().map(|(date, _)| self.folders.store.url_of(&self.folders.name(*date))).collect();
+            return Err(Unlisted::NotReady { partitions, error });
+        }
+        self.fill(gaps, &wanted, own, &mut partitions).await?;
+        partitions.sort_by_key(|partition| partition.date);
+        Ok(partitions)
+    }
+
+    /// Leaves gaps out, or lets earlier partitions stand in.
+    async fn fill(
+        &mut self,
+        gaps: Vec<(RunDate, Found)>,
+        wanted: &[RunDate],
+        own: RunDate,
+        partitions: &mut Vec<Partition>,
+    ) -> Result<()> {
         let mut earlier = match self.source.missing {
-            Missing::Latest => self.dates(key).await?,
-            Missing::Fail | Missing::Skip => Vec::new(),
+            Missing::Latest if !gaps.is_empty() => self.folders.dates().await?.to_vec(),
+            _ => Vec::new(),
         };
         earlier.retain(|date| *date < wanted[0]);
         // the newest gap takes the newest stand-in
         for (date, found) in gaps.into_iter().rev() {
-            let folder = folder_name(key, date);
+            let folder = self.folders.name(date);
             match self.source.missing {
-                Missing::Fail => return Err(self.gap(&folder, &found)),
-                Missing::Skip if date == own => return Err(self.by_policy(&folder, &found)),
-                Missing::Skip => self.warnings.push(format!("{}; the day is left out", self.describe(&folder, &found))),
+                Missing::Fail | Missing::Skip if date == own => return Err(self.by_policy(&folder, &found)),
+                Missing::Fail | Missing::Skip => {
+                    self.warnings.push(format!("{}; the day is left out", self.describe(&folder, &found)));
+                }
                 Missing::Latest => {
-                    let stand_in = self.newest(key, &mut earlier).await?.ok_or_else(|| {
+                    let Some(stand_in) = self.newest(&mut earlier).await? else {
                         let error = self.gap(&folder, &found);
-                        Error {
-                            message: format!("{}; no earlier partition is left to stand in", error.message),
-                            ..error
-                        }
-                    })?;
+                        let message = format!("{}; no earlier partition is left to stand in", error.message);
+                        let partitions = vec![self.folders.store.url_of(&folder)];
+                        return Err(Unlisted::NotReady { partitions, error: Error { message, ..error } });
+                    };
                     self.warnings.push(format!("{}; {} stands in", self.describe(&folder, &found), stand_in.folder));
                     partitions.push(stand_in);
                 }
             }
         }
-        partitions.sort_by_key(|partition| partition.date);
-        Ok(partitions)
+        Ok(())
     }
 
     /// Takes the newest of `dates` that holds data.
-    async fn newest(&self, key: &str, dates: &mut Vec<RunDate>) -> Result<Option<Partition>> {
+    async fn newest(&self, dates: &mut Vec<RunDate>) -> Result<Option<Partition>> {
         while let Some(date) = dates.pop() {
-            if let Found::Data(partition) = self.read_partition(key, date).await? {
-                return Ok(Some(partition));
+            match self.read_partition(date).await? {
+                Found::Data(partition) => return Ok(Some(partition)),
+                Found::Unmarked => return Err(self.not_ready(&[self.folders.name(date)])),
+                Found::Missing | Found::Empty => {}
             }
         }
         Ok(None)
     }
 
-    /// The dates that have a folder, in order.
-    async fn dates(&self, key: &str) -> Result<Vec<RunDate>> {
-        let (folders, _) = self.store.list_level("").await?;
-        let dates = folders.iter().filter_map(|folder| folder.strip_prefix(key)?.strip_prefix('=')?.parse().ok());
-        let mut dates: Vec<RunDate> = dates.collect();
-        dates.sort();
-        Ok(dates)
-    }
-
-    async fn read_partition(&self, key: &str, date: RunDate) -> Result<Found> {
-        self.read_folder(&folder_name(key, date), Some(date)).await
+    async fn read_partition(&self, date: RunDate) -> Result<Found> {
+        self.read_folder(&self.folders.name(date), Some(date)).await
     }
 
     async fn read_folder(&self, folder: &str, date: Option<RunDate>) -> Result<Found> {
-        let objects = self.store.list(folder).await?;
+        let objects = self.folders.objects(folder).await?;
         if objects.is_empty() {
             return Ok(Found::Missing);
         }
         let below = |key: &str| key.strip_prefix(folder).unwrap_or(key).trim_start_matches('/').to_string();
-        if let Some(marker) = &self.source.ready
-            && !objects.iter().any(|object| below(&object.key) == *marker)
+        let marker = self.source.ready.as_deref();
+        if let Some(marker) = marker
+            && !objects.iter().any(|object| below(&object.key) == marker)
         {
-            return Err(Error::transient(format!(
-                "source `{}`: partition {} is not ready: its marker `{marker}` is not there yet; try again later",
-                self.name,
-                self.store.url_of(folder)
-            )));
+            return Ok(Found::Unmarked);
         }
         let hidden = |key: &str| below(key).split('/').any(|part| part.starts_with(['_', '.']));
-        let marker = self.source.ready.as_deref();
-        let is_data = |object: &Object| !hidden(&object.key) && marker != Some(below(&object.key).as_str());
-        let files: Vec<Object> = objects.into_iter().filter(is_data).collect();
+        let is_data = |object: &&Object| !hidden(&object.key) && marker != Some(below(&object.key).as_str());
+        let files: Vec<Object> = objects.iter().filter(is_data).cloned().collect();
         if files.is_empty() {
             return Ok(Found::Empty);
         }
@@ -228,7 +269,7 @@ impl Lister<'_> {
             Found::Empty => "empty partition",
             _ => "missing partition",
         };
-        format!("source `{}`: {what} {}", self.name, self.store.url_of(folder))
+        format!("source `{}`: {what} {}", self.folders.source, self.folders.store.url_of(folder))
     }
 
     fn gap(&self, folder: &str, found: &Found) -> Error {
@@ -237,36 +278,46 @@ impl Lister<'_> {
             _ => "there is no such folder",
         };
         let advice = match &self.source.partition {
-            Some(_) => format!("; write it, or set `sources.{}.missing` to `skip` or `latest`", self.name),
+            Some(_) => format!("; write it, or set `sources.{}.missing` to `skip` or `latest`", self.folders.source),
             None => String::new(),
         };
         Error::config(format!("{}: {what}{advice}", self.describe(folder, found)))
     }
 
-    fn by_policy(&self, folder: &str, found: &Found) -> Error {
+    /// Partitions that have been begun and do not have their marker yet.
+    fn not_ready(&self, folders: &[String]) -> Unlisted {
+        let partitions: Vec<String> = folders.iter().map(|folder| self.folders.store.url_of(folder)).collect();
+        let error = Error::transient(format!(
+            "source `{}`: partition {} is not ready: its marker `{}` is not there yet; try again later",
+            self.folders.source,
+            partitions[0],
+            self.source.ready.as_deref().unwrap_or_default()
+        ));
+        Unlisted::NotReady { partitions, error }
+    }
+
+    fn by_policy(&self, folder: &str, found: &Found) -> Unlisted {
         if self.source.missing == Missing::Skip {
             let message = format!(
                 "no data for {}: {}, and its policy is `missing: skip`",
                 self.date,
                 self.describe(folder, found)
             );
-            return Error::new(Kind::NoData, message);
+            return Unlisted::NoData(Error::new(Kind::NoData, message));
         }
-        self.gap(folder, found)
+        let partitions = vec![self.folders.store.url_of(folder)];
+        Unlisted::NotReady { partitions, error: self.gap(folder, found) }
     }
-}
-
-fn folder_name(key: &str, date: RunDate) -> String {
-    format!("{key}={date}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Days;
+    use crate::config::{Config, Days};
+    use crate::storage::open;
 
     /// A source over the keys given, in a memory store of its own.
-    async fn listed(name: &str, keys: &[&str], change: impl FnOnce(&mut Source)) -> Result<Vec<String>> {
+    async fn listed(name: &str, keys: &[&str], change: impl FnOnce(&mut Source)) -> crate::error::Result<Vec<String>> {
         let url = format!("memory://listing-{name}/logs");
         let store = open(&url).unwrap();
         for key in keys {
@@ -278,7 +329,10 @@ mod tests {
         let config = Config::parse(&text, "job.yaml", &Default::default()).unwrap();
         let mut source = config.sources["logs"].clone();
         change(&mut source);
-        let listing = list_source(&config, "logs", &source, "2026-11-20".parse().unwrap()).await?;
+        let date = "2026-11-20".parse().unwrap();
+        let store = open(&config.resolve(&source.path)).unwrap();
+        let folders = Folders::new("logs", &source, store, date, date);
+        let listing = Lister::new(&folders, date).list().await?;
         let files = listing.partitions.iter().flat_map(|p| p.files.iter().map(|f| f.key.clone()));
         Ok(files.chain(listing.warnings.iter().map(|w| format!("warning: {w}"))).collect())
     }

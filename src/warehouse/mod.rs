@@ -1,6 +1,7 @@
 //! From sources to SQL tables: which files a window of days means, what they hold, and the session that reads them.
 
 mod alias;
+mod catalog;
 mod faults;
 mod hash;
 mod listing;
@@ -10,9 +11,10 @@ mod table;
 mod types;
 
 pub use alias::{SampleItems, weights_of};
+pub use catalog::Catalog;
 pub use faults::{diagnose, explain_execution, is_out_of_memory};
 pub use hash::StableHash;
-pub use listing::{Listing, Partition, is_after_date, list_source};
+pub use listing::{Listing, Partition, Unlisted, is_after_date};
 pub use schema::read_schema;
 pub use session::{Joins, Warehouse};
 pub use table::{FilesTable, SourceTable};
