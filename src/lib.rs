@@ -50,3 +50,4 @@ pub mod generate;
 pub mod logging;
 pub mod pipeline;
 pub mod schedulers;
+pub mod signals;

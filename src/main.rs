@@ -37,15 +37,23 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         tokio::select! {
             result = cli.run(stop.clone()) => result,
-            error = twotower::logging::stopped(runtime.handle(), stop.clone()) => Err(error),
+            error = twotower::signals::stopped(runtime.handle(), stop.clone()) => Err(error),
         }
     });
+    let told_to_stop = matches!(&result, Err(error) if error.kind == Kind::Terminated);
+    if told_to_stop {
+        runtime.block_on(twotower::storage::release_held());
+    }
     // a thread that still reads from a slow store must not hold the exit
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             twotower::logging::failed(&error);
+            if told_to_stop {
+                // faiss may be at work still
+                twotower::signals::leave();
+            }
             ExitCode::from(error.kind.exit_code())
         }
     }

@@ -86,18 +86,24 @@ async fn build(
             queries = drawn;
         }
         if index.needs_training() {
-            info!(factory = name, vectors = training.len() / dim, "training the index");
+            let count = training.len() / dim;
+            info!(factory = name, vectors = count, "training the index");
             let bar = job.progress.spinner("index");
-            bar.message(format!("{name} learns from {} vectors", training.len() / dim));
-            on_threads(BUILD_THREADS, || index.train(&training)).map_err(|error| {
-                let what = format!("cannot train it on {} vectors", training.len() / dim);
-                factory::refused(&name, dim, &what).caused_by(error)
+            bar.message(format!("{name} learns from {count} vectors"));
+            let trained;
+            (index, trained) = aside(move || {
+                let trained = on_threads(BUILD_THREADS, || index.train(&training));
+                (index, trained)
+            })
+            .await?;
+            trained.map_err(|error| {
+                factory::refused(&name, dim, &format!("cannot train it on {count} vectors")).caused_by(error)
             })?;
         }
     }
 
     let mut exact = ExactSearch::new(&queries, dim, std::iter::repeat_n(Truth::kept(k), queries.len() / dim));
-    let ids = fill(job, embeddings, &mut index, &name, &mut exact).await?;
+    let (index, ids) = fill(job, embeddings, index, &name, &mut exact).await?;
     let truth = Truth::new(exact, k);
     let candidates = match &config.parameters {
         Some(given) => vec![given.clone()],
@@ -106,10 +112,15 @@ async fn build(
     job.stop.check()?;
     let bar = job.progress.spinner("index");
     bar.message("measures search parameters against exact search");
-    let (trials, chosen) = tune::choose(&mut index, &candidates, &queries, &truth, config.recall_target)?;
+    let (target, stop) = (config.recall_target, job.stop.clone());
+    let measured = aside(move || {
+        let mut index = index;
+        tune::choose(&mut index, &candidates, &queries, &truth, target, &stop).map(|chosen| (index, chosen))
+    });
+    let (index, (trials, chosen)) = measured.await??;
     drop(bar);
 
-    let files = write(job, folder, &index, &ids).await?;
+    let files = write(job, folder, index, &ids).await?;
     let (parameters, recall) = (trials[chosen].parameters.clone(), trials[chosen].recall);
     info!(items, dim, factory = name, parameters, recall, bytes = files[0].bytes, "built the index");
     let facts = IndexFacts {
@@ -124,6 +135,14 @@ async fn build(
         bytes: files[0].bytes,
     };
     Ok(Written { files, facts })
+}
+
+/// Runs `work` on a thread that nobody has to wait for: faiss cannot be interrupted, and a job that is told to stop leaves while it
+/// computes.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let span = tracing::Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
+    done.map_err(|error| Error::internal("a thread that built the index has failed").caused_by(error))
 }
 
 fn refuse_bad_vectors(embeddings: &Embeddings) -> Result<()> {
@@ -198,10 +217,10 @@ async fn pick(job: &Job, embeddings: &Embeddings, wanted: [&[usize]; 2]) -> Resu
 async fn fill(
     job: &Job,
     embeddings: &Embeddings,
-    index: &mut Faiss,
+    mut index: Faiss,
     factory: &str,
     exact: &mut ExactSearch<'_>,
-) -> Result<Ids> {
+) -> Result<(Faiss, Ids)> {
     let facts = &embeddings.record.facts;
     let bar = job.progress.bar("index", facts.items);
     let mut ids = Ids::new(facts.item_id_type);
@@ -216,10 +235,15 @@ async fn fill(
         }
         if waiting.len() >= BLOCK * facts.dim || last {
             exact.add(&waiting);
-            on_threads(BUILD_THREADS, || index.add(&waiting))
-                .map_err(|error| factory::refused(factory, facts.dim, "cannot add vectors to it").caused_by(error))?;
-            bar.advance((waiting.len() / facts.dim) as u64);
-            waiting.clear();
+            let (vectors, added) = (std::mem::take(&mut waiting), waiting.len() / facts.dim);
+            let done;
+            (index, done) = aside(move || {
+                let done = on_threads(BUILD_THREADS, || index.add(&vectors));
+                (index, done)
+            })
+            .await?;
+            done.map_err(|error| factory::refused(factory, facts.dim, "cannot add vectors to it").caused_by(error))?;
+            bar.advance(added as u64);
         }
         job.stop.check()?;
         if last {
@@ -235,15 +259,15 @@ async fn fill(
             index.len()
         )));
     }
-    Ok(ids)
+    Ok((index, ids))
 }
 
 /// Writes `items.faiss` and `item_ids.parquet`, in this order.
-async fn write(job: &Job, folder: &str, index: &Faiss, ids: &Ids) -> Result<Vec<FileEntry>> {
+async fn write(job: &Job, folder: &str, index: Faiss, ids: &Ids) -> Result<Vec<FileEntry>> {
     let local = tempfile::NamedTempFile::new().map_err(|error| {
         Error::config("cannot make a temporary file; set TMPDIR to a writable folder").caused_by(error)
     })?;
-    index.save(local.path())?;
+    let local = aside(move || index.save(local.path()).map(|()| local)).await??;
     let key = format!("{folder}/{}", keys::FAISS);
     let (bytes, sha256) = job.output.put_from_file(&key, local.path()).await?;
     let vectors = FileEntry { key, bytes, sha256, rows: Some(ids.len() as u64) };

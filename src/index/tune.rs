@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::faiss::Faiss;
 use crate::artifacts::SearchTrial;
 use crate::error::Result;
+use crate::job::Stop;
 use crate::retrieval::{ExactSearch, Hit};
 
 /// Scores this near count as equal: the index and the exact search round their sums differently.
@@ -60,9 +61,11 @@ pub fn choose(
     queries: &[f32],
     truth: &Truth,
     target: f64,
+    stop: &Stop,
 ) -> Result<(Vec<SearchTrial>, usize)> {
     let mut trials: Vec<SearchTrial> = Vec::new();
     for parameters in candidates {
+        stop.check()?;
         index.set_parameters(parameters)?;
         let (_, positions) = index.search(queries, truth.k)?;
         let recall = truth.recall(&positions);

@@ -2,7 +2,9 @@
 //!
 //! What a killed process leaves behind is what it wrote to the store, so these points are all there are: between two of them
 //! nothing changes that another process could see. `TWOTOWER_FAIL_LOG=FILE` writes down each point as it is passed;
-//! `TWOTOWER_FAIL_AT=POINT` kills the process there, as SIGKILL does.
+//! `TWOTOWER_FAIL_AT=POINT` kills the process there, as SIGKILL does. `TWOTOWER_STALL_AT` waits for ever at the first point that
+//! begins so, as for a store that does not answer; `TWOTOWER_BLOCK_AT` does so without letting anything else go on in
+//! its thread, as a computation does that cannot be interrupted.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -16,28 +18,39 @@ use object_store::*;
 
 /// `store`, with fail points for what lies below `prefix`, if the environment asks for them.
 pub(super) fn watched(store: Arc<dyn ObjectStore>, prefix: &Key) -> Arc<dyn ObjectStore> {
-    let (log, at) = (std::env::var_os("TWOTOWER_FAIL_LOG"), std::env::var("TWOTOWER_FAIL_AT").ok());
-    if log.is_none() && at.is_none() {
+    let (log, at) = (std::env::var_os("TWOTOWER_FAIL_LOG"), |name| std::env::var(name).ok());
+    let (kill, stall, block) = (at("TWOTOWER_FAIL_AT"), at("TWOTOWER_STALL_AT"), at("TWOTOWER_BLOCK_AT"));
+    if log.is_none() && kill.is_none() && stall.is_none() && block.is_none() {
         return store;
     }
     let log =
         log.map(|file| std::fs::OpenOptions::new().create(true).append(true).open(file).expect("a writable file"));
     Arc::new(Watched {
         inner: store,
-        points: Arc::new(Points { prefix: prefix.clone(), log: log.map(Mutex::new), at, passed: Mutex::default() }),
+        points: Arc::new(Points {
+            prefix: prefix.clone(),
+            log: log.map(Mutex::new),
+            kill,
+            stall,
+            block,
+            passed: Mutex::default(),
+        }),
     })
 }
 
 struct Points {
     prefix: Key,
     log: Option<Mutex<std::fs::File>>,
-    at: Option<String>,
+    kill: Option<String>,
+    stall: Option<String>,
+    block: Option<String>,
     passed: Mutex<HashMap<String, u32>>,
 }
 
 impl Points {
     /// `before put releases/N.json #1`: the key without what differs from run to run, and how often that point was passed.
-    fn pass(&self, what: &str, key: &Key) {
+    /// True where one is to wait for ever.
+    fn pass(&self, what: &str, key: &Key) -> bool {
         let key = key.as_ref().strip_prefix(self.prefix.as_ref()).unwrap_or(key.as_ref()).trim_start_matches('/');
         let name = format!("{what} {}", shape(key));
         let count = {
@@ -51,10 +64,15 @@ impl Points {
             let mut log = log.lock().expect("no holder of this lock panics");
             writeln!(log, "{point}").expect("the log of fail points can be written");
         }
-        if self.at.as_ref() == Some(&point) {
+        if self.kill.as_ref() == Some(&point) {
             // SAFETY: a signal to this process, which does not return
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         }
+        let begins = |at: &Option<String>| at.as_ref().is_some_and(|at| point.starts_with(at));
+        while begins(&self.block) {
+            std::thread::park();
+        }
+        begins(&self.stall)
     }
 }
 
@@ -94,7 +112,9 @@ impl std::fmt::Display for Watched {
 #[async_trait]
 impl ObjectStore for Watched {
     async fn put_opts(&self, key: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.points.pass("before put", key);
+        if self.points.pass("before put", key) {
+            return std::future::pending().await;
+        }
         let done = self.inner.put_opts(key, payload, options).await;
         self.points.pass("after put", key);
         done

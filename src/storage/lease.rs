@@ -6,7 +6,7 @@
 //! highest number always stays, so that no number comes twice.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -20,6 +20,22 @@ use crate::error::{Error, Result};
 const CLOCK: &str = "clock";
 /// Shortest and longest pause between two looks at another's lease.
 const PAUSE: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// How long giving a lease back may take when the process is about to end.
+const FAREWELL: Duration = Duration::from_secs(4);
+
+/// The leases that this process has taken, for the end that no one can wait for.
+static HELD: Mutex<Vec<Weak<Lease>>> = Mutex::new(Vec::new());
+
+/// Gives back every lease that this process still holds.
+pub async fn release_held() {
+    let held: Vec<Arc<Lease>> =
+        HELD.lock().expect("no holder of this lock panics").iter().filter_map(Weak::upgrade).collect();
+    let all = futures::future::join_all(held.iter().map(|lease| lease.release()));
+    if tokio::time::timeout(FAREWELL, all).await.is_err() {
+        warn!("the lease could not be given back in time, others will wait for it");
+    }
+}
 
 /// This process's time since its start, which no one can set back; in a simulation, a number.
 #[derive(Clone, Default)]
@@ -106,10 +122,15 @@ impl Lease {
     ) -> Result<Arc<Lease>> {
         let asked = Instant::now();
         let mut pause = PAUSE[0];
+        let mut watched = None;
         loop {
             stop()?;
-            match Lease::attempt(leases, holder).await? {
+            match Lease::attempt_after(leases, holder, &mut watched).await? {
                 Turn::Taken(lease) => {
+                    let mut held = HELD.lock().expect("no holder of this lock panics");
+                    held.retain(|lease| lease.strong_count() > 0);
+                    held.push(Arc::downgrade(&lease));
+                    drop(held);
                     lease.clone().renew_in_background();
                     return Ok(lease);
                 }
@@ -133,6 +154,11 @@ impl Lease {
 
     /// Takes the next turn if the last one is over.
     pub async fn attempt(leases: &Store, holder: &Holder) -> Result<Turn> {
+        Lease::attempt_after(leases, holder, &mut None).await
+    }
+
+    /// The same for one who comes again and again: `watched` is what he saw of the last turn, from when on.
+    async fn attempt_after(leases: &Store, holder: &Holder, watched: &mut Option<(Object, u64)>) -> Result<Turn> {
         let last = newest(leases).await?;
         if let Some((number, object)) = &last {
             let Some(record) = read(leases, *number).await? else {
@@ -141,10 +167,19 @@ impl Lease {
             if !record.released {
                 let age = now(leases).await? - object.modified;
                 let limit = chrono::Duration::milliseconds(record.ttl_ms as i64) + granularity(object);
-                if age <= limit {
+                // where the store's clock was set back, dates say nothing until it has caught up: then this process's own time counts
+                let here = holder.clock.milliseconds();
+                let since = match watched.take() {
+                    Some((seen, since)) if seen == *object => since,
+                    _ => here,
+                };
+                *watched = Some((object.clone(), since));
+                let silent = chrono::Duration::milliseconds((here - since) as i64);
+                if age <= limit && silent <= limit {
                     return Ok(Turn::Held(record.holder));
                 }
-                warn!("taking over from {}, who has not been heard of for {} s", record.holder, age.num_seconds());
+                let silent = age.max(silent).num_seconds();
+                warn!("taking over from {}, who has not been heard of for {silent} s", record.holder);
             }
         }
         let number = last.map_or(1, |(number, _)| number + 1);
@@ -292,7 +327,7 @@ impl Drop for Lease {
         // a thread and a runtime of its own: this one may be shutting down
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(async { tokio::time::timeout(Duration::from_secs(2), last).await }))
+            runtime.map(|runtime| runtime.block_on(async { tokio::time::timeout(FAREWELL, last).await }))
         });
         let _ = thread.join();
     }

@@ -16,7 +16,7 @@ mod store;
 mod write;
 
 pub use files::FileEntry;
-pub use lease::{Clock, Holder, Lease, Turn, user_and_host};
+pub use lease::{Clock, Holder, Lease, Turn, release_held, user_and_host};
 pub use open::open;
 pub use read::{decode_parquet, parquet_schema, read_parquet, read_parquet_stream, sorted_parts};
 pub use sealed::{seal, unseal};

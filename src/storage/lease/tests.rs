@@ -48,3 +48,56 @@ async fn a_lease_that_is_renewed_is_kept_and_one_that_is_dropped_is_free() {
     drop(first);
     Lease::take(&leases, &holder("b", 60_000), Duration::ZERO, go).await.unwrap();
 }
+
+/// A store whose clock can be set, and two who have clocks of their own.
+fn with_clocks(name: &str) -> (Arc<crate::storage::simulated::World>, Holder, Arc<AtomicU64>) {
+    let world = crate::storage::simulated::World::new(0, 0);
+    world.now.store(1_000_000_000, Ordering::SeqCst);
+    let here = Arc::new(AtomicU64::new(0));
+    (world, Holder { clock: Clock::Simulated(here.clone()), ..holder(name, 1000) }, here)
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_costs_the_lease_and_no_two_hold_it() {
+    let (world, a, _) = with_clocks("a");
+    let leases = world.plain();
+    let first = taken(&leases, &a).await;
+    world.now.fetch_add(86_400_000, Ordering::SeqCst);
+    let (_, b, _) = with_clocks("b");
+    let second = taken(&leases, &b).await;
+    assert!(first.check().await.is_err());
+    second.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_keeps_nobody_waiting_for_one_who_is_gone() {
+    let (world, a, _) = with_clocks("a");
+    let leases = world.plain();
+    drop(taken(&leases, &a).await);
+    world.now.fetch_sub(86_400_000, Ordering::SeqCst);
+    let (_, b, here) = with_clocks("b");
+    let mut watched = None;
+    for passed in [500, 500] {
+        assert!(matches!(Lease::attempt_after(&leases, &b, &mut watched).await.unwrap(), Turn::Held(_)));
+        here.fetch_add(passed, Ordering::SeqCst);
+    }
+    here.fetch_add(1001, Ordering::SeqCst);
+    assert!(matches!(Lease::attempt_after(&leases, &b, &mut watched).await.unwrap(), Turn::Taken(_)));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_takes_nothing_from_one_who_is_alive() {
+    let (world, a, of_a) = with_clocks("a");
+    let leases = world.plain();
+    let first = taken(&leases, &a).await;
+    world.now.fetch_sub(86_400_000, Ordering::SeqCst);
+    let (_, b, here) = with_clocks("b");
+    let mut watched = None;
+    for _ in 0..20 {
+        for clock in [&of_a, &here, &world.now] {
+            clock.fetch_add(333, Ordering::SeqCst);
+        }
+        first.renew().await.unwrap();
+        assert!(matches!(Lease::attempt_after(&leases, &b, &mut watched).await.unwrap(), Turn::Held(_)));
+    }
+}
