@@ -95,6 +95,18 @@ impl Ids {
         }
     }
 
+    /// Appends an id of the same type.
+    ///
+    /// # Panics
+    /// If it is of the other type: both are made with the type that a manifest names.
+    pub fn push(&mut self, id: Id) {
+        match (self, id) {
+            (Ids::Int(ids), Id::Int(id)) => ids.push(id),
+            (Ids::Str(ids), Id::Str(id)) => ids.push(id),
+            _ => unreachable!("both were made with the manifest's type"),
+        }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Id> + '_ {
         (0..self.len()).map(|at| self.get(at))
     }

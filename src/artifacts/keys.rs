@@ -58,7 +58,9 @@ pub const FEATURE_SPEC: &str = "feature_spec.json";
 pub const FAISS: &str = "items.faiss";
 pub const ITEM_IDS: &str = "item_ids.parquet";
 
-/// Files in `report/`.
+/// In `report/`: the candidate's portrait, of the evaluation; and in a folder below it for each time that it was held against the
+/// gates, the report.
+pub const PORTRAIT: &str = "portrait.json";
 pub const REPORT_HTML: &str = "report.html";
 pub const REPORT_JSON: &str = "report.json";
 

@@ -4,6 +4,7 @@ mod date;
 mod ids;
 pub mod keys;
 mod lineage;
+mod portrait;
 mod release;
 mod stages;
 mod statistics;
@@ -12,6 +13,7 @@ mod tables;
 pub use date::RunDate;
 pub use ids::{Id, IdType, Ids};
 pub use lineage::{Digests, Parent, Start};
+pub use portrait::{Histogram, ItemNote, Portrait, Projection, UserExample};
 pub use release::{Forced, GateResult, Publication, Release, Rollback};
 pub use stages::{
     AmongAtK, AmongCandidates, AtK, AuditOutcome, Bucket, Column, Counted, Done, EmbedFacts, Embeddings, EpochFacts,

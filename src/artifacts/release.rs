@@ -53,6 +53,26 @@ pub struct Release {
     pub publication: Publication,
 }
 
+impl Release {
+    /// What lies in the store for it: its files, and its report.
+    pub fn all_files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().chain(&self.publication.report)
+    }
+
+    /// Where people look at it; the folder of its figures where it has no such page.
+    pub fn report_page(&self) -> &str {
+        let page = self.publication.report.iter().find(|file| file.key.ends_with(".html"));
+        page.map_or(&self.report, |file| &file.key)
+    }
+
+    /// Recall at its largest K; `None` where nothing was measured.
+    pub fn recall(&self) -> Option<f64> {
+        let at = self.metrics["exact"].as_object()?;
+        let largest = at.iter().filter_map(|(k, at)| Some((k.parse::<u64>().ok()?, at))).max_by_key(|(k, _)| *k)?;
+        largest.1["recall"].as_f64().filter(|_| self.metrics["users"].as_u64() > Some(0))
+    }
+}
+
 /// How a release came to be published.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -64,6 +84,10 @@ pub struct Publication {
     /// The release that the gates compared it with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<u64>,
+    /// The report, of this candidate as it was held against the gates: `report.html` and `report.json`. It tells times and the releases
+    /// before, so that it differs between two runs of the same, and is not among the release's files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub report: Vec<FileEntry>,
     /// Digest of the gates that it was held against.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub gates_digest: String,

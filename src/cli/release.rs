@@ -173,14 +173,14 @@ async fn list(output: &Store, last: usize, json: bool) -> Result<()> {
 async fn verify(output: &Store, number: Option<u64>, json: bool) -> Result<()> {
     let release = find(output, number).await?;
     let faults = publish::verify(output, &release).await?;
-    let bytes: u64 = release.files.iter().map(|file| file.bytes).sum();
+    let files = release.all_files().count();
+    let bytes: u64 = release.all_files().map(|file| file.bytes).sum();
     if json {
-        let files = release.files.len();
         print_json(
             &serde_json::json!({ "release": release.release, "files": files, "bytes": bytes, "faults": faults }),
         );
     } else if faults.is_empty() {
-        println!("release {}: {} files, {bytes} bytes, all as in the manifest", release.release, release.files.len());
+        println!("release {}: {files} files, {bytes} bytes, all as in the manifest", release.release);
     }
     if faults.is_empty() {
         return Ok(());

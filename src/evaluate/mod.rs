@@ -6,80 +6,117 @@
 //! it cannot be found when seen items are left out; such pairs are counted in a warning.
 
 mod candidates;
+mod catalogue;
 mod lists;
 mod metrics;
 mod popularity;
+mod portrait;
 mod sets;
 #[cfg(test)]
 mod tests;
 
-use futures::StreamExt;
 use tracing::{info, warn};
 
 use self::candidates::Among;
+use self::catalogue::Catalogue;
 use self::lists::Lists;
 use self::metrics::Tally;
-use self::popularity::{Buckets, by_popularity, read_positives};
+use self::popularity::{Buckets, by_popularity};
+use self::portrait::Sitting;
 use self::sets::{ItemSets, Targets, read_items};
-use crate::artifacts::{Embeddings, EvaluateFacts, Ids, ItemIndex, SampleSet, TrainedModel};
+use crate::artifacts::{Embeddings, EvaluateFacts, Ids, ItemIndex, Portrait, SampleFacts, SampleSet, TrainedModel};
 use crate::error::{Error, Result};
 use crate::index::SearchIndex;
 use crate::job::Job;
 use crate::model::Towers;
-use crate::retrieval::{IdNumbers, UserTower, each_user_block, item_vectors};
+use crate::retrieval::{UserTower, each_user_block};
 
 /// Users measured at a time: bounds the lists in memory.
 const BLOCK: usize = 1024;
 
-/// Measures the candidate on `holdout`. Without that table, or with no row in it, everything is zero.
+/// What the evaluation found.
+pub struct Evaluation {
+    /// All zero where the samples have no row in `holdout`.
+    pub facts: EvaluateFacts,
+    pub portrait: Portrait,
+}
+
+/// Measures the candidate on `holdout`, and draws its portrait.
 pub async fn run(
     job: &Job,
     samples: &SampleSet,
     model: &TrainedModel,
     embeddings: &Embeddings,
     index: &ItemIndex,
-) -> Result<EvaluateFacts> {
+) -> Result<Evaluation> {
     let towers = Towers::load(&job.output, &model.folder, &model.record.files).await?;
-    measure(job, samples, &towers, embeddings, index).await
+    look(job, samples, &towers, embeddings, index).await
 }
 
-async fn measure(
+async fn look(
     job: &Job,
     samples: &SampleSet,
     tower: &impl UserTower,
     embeddings: &Embeddings,
     index: &ItemIndex,
-) -> Result<EvaluateFacts> {
+) -> Result<Evaluation> {
     let (store, facts, config) = (&job.output, &samples.record.facts, &job.config.evaluation);
-    let cutoffs = cutoffs(&config.k);
-    let (ids, vectors) = catalogue(job, embeddings).await?;
-    let positions = IdNumbers::of(&ids);
-    let targets = Targets::read(store, facts, &positions, config.users, config.seed).await?;
-    if targets.users.is_empty() {
-        warn!("the samples have no rows in `holdout`: nothing is evaluated");
-        return Ok(EvaluateFacts::default());
-    }
-    let seen = read_items(store, facts, "seen", &targets, &positions).await?;
-    let candidates = read_items(store, facts, "holdout_candidates", &targets, &positions).await?;
-    let positives = read_positives(store, facts, &positions, ids.len()).await?;
+    let catalogue = Catalogue::read(store, facts, embeddings).await?;
     let parameters = &index.record.facts.parameters;
     let search = SearchIndex::load(store, &index.folder, &index.record.files, parameters).await?;
-    if *search.item_ids() != ids {
+    if *search.item_ids() != catalogue.ids {
         return Err(Error::config(format!(
             "{} and {} do not hold the same items in the same order; run the index stage again",
             index.folder, embeddings.folder
         )));
     }
-    let mut world = World {
-        vectors: &vectors,
-        dim: embeddings.record.facts.dim,
-        popular: by_popularity(&ids, &positives),
+    let mut targets = Targets::read(store, facts, &catalogue.positions, config.users, config.seed).await?;
+    let users = portrait::chosen(store, facts, &targets, config.seed).await?;
+    let nothing = targets.users.is_empty();
+    if nothing {
+        warn!("the samples have no rows in `holdout`: nothing is evaluated");
+        targets = Targets::none_for(&users);
+    }
+    let seen = read_items(store, facts, "seen", &targets, &catalogue.positions).await?;
+    let measured = match nothing {
+        true => EvaluateFacts::default(),
+        false => measure(job, facts, tower, &catalogue, &search, &targets, &seen).await?,
+    };
+    let sitting = Sitting {
+        store,
+        samples: facts,
+        features: &job.config.features,
+        seed: config.seed,
+        catalogue: &catalogue,
+        search: &search,
         targets: &targets,
         seen: &seen,
-        positives: &positives,
+        users: &users,
+    };
+    Ok(Evaluation { facts: measured, portrait: portrait::draw(&sitting, tower).await? })
+}
+
+async fn measure(
+    job: &Job,
+    samples: &SampleFacts,
+    tower: &impl UserTower,
+    catalogue: &Catalogue,
+    search: &SearchIndex,
+    targets: &Targets,
+    seen: &ItemSets,
+) -> Result<EvaluateFacts> {
+    let (store, config) = (&job.output, &job.config.evaluation);
+    let cutoffs = cutoffs(&config.k);
+    let candidates = read_items(store, samples, "holdout_candidates", targets, &catalogue.positions).await?;
+    let buckets = Buckets::new(&catalogue.positives, config.popularity_buckets, &cutoffs);
+    let mut world = World {
+        catalogue,
+        popular: by_popularity(&catalogue.ids, &catalogue.positives),
+        targets,
+        seen,
         candidates: &candidates,
         index: search,
-        outcome: Outcome::new(&cutoffs, ids.len(), Buckets::new(&positives, config.popularity_buckets, &cutoffs)),
+        outcome: Outcome::new(&cutoffs, catalogue.ids.len(), buckets),
     };
 
     let users = targets.chosen.iter().filter(|chosen| **chosen).count();
@@ -89,7 +126,7 @@ async fn measure(
     let keep = |ids: &Ids, at| {
         targets.measured(ids, at).is_some_and(|user| std::mem::replace(&mut waiting[user as usize], false))
     };
-    each_user_block(store, facts, tower, BLOCK, keep, |ids, vectors| {
+    each_user_block(store, samples, tower, BLOCK, keep, |ids, vectors| {
         job.stop.check()?;
         world.add(ids, vectors)?;
         bar.advance(ids.len() as u64);
@@ -108,31 +145,14 @@ fn cutoffs(configured: &[usize]) -> Vec<usize> {
     cutoffs
 }
 
-/// All ids and vectors `[items, dim]`.
-async fn catalogue(job: &Job, embeddings: &Embeddings) -> Result<(Ids, Vec<f32>)> {
-    let facts = &embeddings.record.facts;
-    let mut ids = Ids::new(facts.item_id_type);
-    let mut vectors = Vec::with_capacity(facts.items as usize * facts.dim);
-    let mut blocks = item_vectors(&job.output, embeddings, 65_536);
-    while let Some(block) = blocks.next().await {
-        let mut block = block?;
-        vectors.append(&mut block.vectors);
-        ids.append(block.ids);
-    }
-    Ok((ids, vectors))
-}
-
 /// Everything that a block of users is measured against.
 struct World<'a> {
-    vectors: &'a [f32],
-    dim: usize,
+    catalogue: &'a Catalogue,
     popular: Vec<u32>,
     targets: &'a Targets,
     seen: &'a ItemSets,
-    /// `[items]`
-    positives: &'a [u64],
     candidates: &'a ItemSets,
-    index: SearchIndex,
+    index: &'a SearchIndex,
     outcome: Outcome,
 }
 
@@ -140,15 +160,15 @@ impl World<'_> {
     /// Measures the users with these ids and vectors `[users, dim]`.
     fn add(&mut self, ids: &Ids, vectors: &[f32]) -> Result<()> {
         let users: Vec<u32> = (0..ids.len()).filter_map(|at| self.targets.users.get(ids, at)).collect();
-        let k = self.outcome.deepest;
-        let exact = lists::exact(vectors, self.vectors, self.dim, &users, self.seen, k);
-        let indexed = lists::indexed(&self.index, vectors, &users, self.seen, k)?;
+        let (k, dim, items) = (self.outcome.deepest, self.catalogue.dim, &self.catalogue.vectors);
+        let exact = lists::exact(vectors, items, dim, &users, self.seen, k);
+        let indexed = lists::indexed(self.index, vectors, &users, self.seen, k)?;
         let popular = lists::popular(&self.popular, &users, self.seen, k);
         self.outcome.add(&users, self.targets, self.seen, &exact, &indexed, &popular);
-        for (&user, vector) in users.iter().zip(vectors.chunks_exact(self.dim)) {
+        for (&user, vector) in users.iter().zip(vectors.chunks_exact(dim)) {
             let (wanted, candidates) = (self.targets.sets.of(user), self.candidates.of(user));
             let outside = u64::from(self.targets.total[user as usize]) - wanted.len() as u64;
-            self.outcome.among.add(vector, wanted, outside, candidates, self.vectors, self.positives);
+            self.outcome.among.add(vector, wanted, outside, candidates, items, &self.catalogue.positives);
         }
         Ok(())
     }

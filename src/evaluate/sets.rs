@@ -73,6 +73,17 @@ impl Targets {
         Ok(Targets { users, chosen, sets: ItemSets::new(total.len(), pairs), total })
     }
 
+    /// Users who have nothing to find.
+    pub fn none_for(ids: &Ids) -> Self {
+        let count = ids.len();
+        Targets {
+            users: IdNumbers::of(ids),
+            chosen: vec![true; count],
+            sets: ItemSets::new(count, Vec::new()),
+            total: vec![0; count],
+        }
+    }
+
     /// The number of the user at `at`, if he is measured.
     pub fn measured(&self, ids: &Ids, at: usize) -> Option<u32> {
         self.users.get(ids, at).filter(|user| self.chosen[*user as usize])

@@ -5,9 +5,13 @@ use crate::retrieval::fixture::World as Fixture;
 const DIM: usize = 8;
 
 async fn evaluated(world: &Fixture) -> Result<EvaluateFacts> {
+    looked_at(world).await.map(|found| found.facts)
+}
+
+async fn looked_at(world: &Fixture) -> Result<Evaluation> {
     // the index's own stage is tested beside it; here it only has to be there
     let written = crate::index::tests_support::build_for(world).await.unwrap();
-    measure(&world.job, &world.samples, &world.tower, &world.embeddings, &world.as_index(written)).await
+    look(&world.job, &world.samples, &world.tower, &world.embeddings, &world.as_index(written)).await
 }
 
 /// Some pairs (user row, item row), many for the first users.
@@ -159,4 +163,40 @@ async fn held_out_items_are_also_ranked_among_the_candidates_that_the_samples_na
     assert!((at.hit_rate - hits as f64 / count).abs() < 1e-9 && (at.ndcg - gains / count).abs() < 1e-9, "{at:?}");
     // all items are equally popular, so none is strictly more popular than the target
     assert_eq!(found.popularity[&2].hit_rate, 1.0);
+}
+
+#[tokio::test]
+async fn a_portrait_shows_the_vectors_and_what_ten_users_get() {
+    let (holdout, seen) = (pairs(60, 500, 5), pairs(60, 500, 3));
+    let world = Fixture::new("portrait", IdType::Varchar, 500, 60, DIM).await;
+    let world = world.pairs("holdout", &holdout).await.pairs("seen", &seen).await.positives(&[3, 1, 9]).await;
+    let found = looked_at(&world).await.unwrap().portrait;
+    assert_eq!((found.norms.counts.iter().sum::<u64>(), found.projection.items.len()), (500, 500));
+    assert!(found.projection.explained[0] >= found.projection.explained[1] && found.projection.explained[1] > 0.0);
+    let near_one = |edge: &f64| (edge - 1.0).abs() < 1e-5;
+    assert!(found.norms.edges.iter().all(near_one), "{:?}", found.norms);
+    assert_eq!(found.users.len(), 10);
+    for user in &found.users {
+        let row = world.user_ids.iter().position(|id| id == user.user).unwrap();
+        let of = |pairs: &[(usize, usize)]| pairs.iter().filter(|pair| pair.0 == row).count() as u64;
+        assert_eq!((user.had_total, user.wanted_total, user.gets.len()), (of(&seen), of(&holdout), 10));
+        let had = |item: &crate::artifacts::Id| {
+            let item = world.item_ids.iter().position(|id| id == *item).unwrap();
+            seen.contains(&(row, item))
+        };
+        assert!(!user.gets.iter().any(had) && user.had.iter().all(had), "{user:?}");
+        assert!(user.gets.iter().all(|item| found.items.iter().any(|note| note.item == *item)));
+    }
+    let again = looked_at(&world).await.unwrap().portrait;
+    assert_eq!(serde_json::to_string(&again).unwrap(), serde_json::to_string(&found).unwrap());
+}
+
+#[tokio::test]
+async fn a_portrait_of_a_candidate_without_holdout_takes_any_users() {
+    let world = Fixture::new("portrait-none", IdType::Bigint, 30, 5, DIM).await.positives(&[1; 30]).await;
+    let world = world.pairs("seen", &[(2, 4), (2, 5), (4, 5)]).await;
+    let found = looked_at(&world).await.unwrap().portrait;
+    let totals: Vec<u64> = found.users.iter().map(|user| user.had_total).collect();
+    assert_eq!((totals.len(), totals.iter().sum::<u64>()), (5, 3));
+    assert!(found.users.iter().all(|user| user.gets.len() == 10 && user.wanted.is_empty()));
 }

@@ -12,7 +12,7 @@ use crate::artifacts::{Counted, Digests, Done, EvaluateFacts, Measured, Release,
 use crate::error::{Context, Error, Result};
 use crate::job::Job;
 use crate::progress::{available, count, peak};
-use crate::publish::{self, Candidate, How, Published};
+use crate::publish::{self, Candidate, How, Judgement, Published};
 use crate::samples::SamplePlan;
 use crate::storage::{Holder, Lease};
 use crate::{embed, evaluate, index, report, samples, train};
@@ -103,26 +103,19 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
 
     let digest = digests::evaluate(&job.config, &digest);
     let measured = async |folder: &str| {
-        let facts = evaluate::run(job, &samples, &model, &embeddings, &item_index).await?;
-        let of = report::Subject { job, samples: &samples, model: &model, embeddings: &embeddings, index: &item_index };
-        let files = report::write(&of, &facts, folder).await?;
-        Ok(Written { files, facts })
+        let evaluation = evaluate::run(job, &samples, &model, &embeddings, &item_index).await?;
+        let portrait = serde_json::to_string(&evaluation.portrait).expect("a portrait is JSON") + "\n";
+        let file = job.output.put_file(format!("{folder}/{}", keys::PORTRAIT), portrait, None).await?;
+        Ok(Written { files: vec![file], facts: evaluation.facts })
     };
     let Some(evaluated) = flow.stage(Stage::Evaluate, &digest, measured).await? else {
         return Ok(flow.outcome("the candidate is measured"));
     };
 
     let digest = digests::publish(&job.config, &digest);
-    let report = job.output.url_of(&format!("{}/{}", evaluated.folder, keys::REPORT_HTML));
     let facts = evaluated.record.facts.clone();
-    let done = |flow: Flow, status: String, release: Option<Release>| Outcome {
-        evaluation: Some(facts),
-        report: Some(report),
-        release,
-        ..flow.outcome(&status)
-    };
     if scope.last() < Stage::Publish {
-        return Ok(done(flow, "the candidate is measured".into(), None));
+        return Ok(Outcome { evaluation: Some(facts), ..flow.outcome("the candidate is measured") });
     }
     let candidate = Candidate {
         digest: &digest,
@@ -141,7 +134,7 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     let started = Instant::now();
     let line = job.progress.stage(Stage::Publish.name(), available());
     let span = error_span!("stage", run_id = %evaluated.record.run_id, stage = Stage::Publish.name());
-    let published = publish::run(job, lease, &candidate).instrument(span).await?;
+    let published = judge_and_publish(job, lease, &candidate).instrument(span).await?;
     let skipped = matches!(published, Published::Before(_));
     let rows = match &published {
         Published::Now(release) | Published::Before(release) => (release.items, "items"),
@@ -153,10 +146,22 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
         Published::Withheld(_) => "not published",
     });
     flow.add(Stage::Publish, skipped, started, rows);
-    match published {
-        Published::Now(release) => Ok(done(flow, "published".into(), Some(release))),
-        Published::Before(release) => Ok(done(flow, "done before".into(), Some(release))),
-        Published::Withheld(reason) => Ok(done(flow, format!("not published: {reason}"), None)),
+    let (status, judged, release) = match published {
+        Published::Now(release) => ("published".to_string(), release.clone(), Some(release)),
+        Published::Before(release) => ("done before".into(), release.clone(), Some(release)),
+        Published::Withheld(judged) => (format!("not published: {}", judged.ruling), judged.release, None),
+    };
+    let report = Some(job.output.url_of(judged.report_page()));
+    Ok(Outcome { evaluation: Some(facts), report, release, ..flow.outcome(&status) })
+}
+
+async fn judge_and_publish(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<Published> {
+    match publish::judge(job, lease, candidate).await? {
+        Judgement::Before(release) => Ok(Published::Before(*release)),
+        Judgement::New(judged) => {
+            let files = report::write(job, candidate, &judged).await?;
+            publish::conclude(job, lease, judged, files).await
+        }
     }
 }
 

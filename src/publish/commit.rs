@@ -33,7 +33,7 @@ pub(super) struct Removal {
 
 /// The candidates and sample tables whose files a release names.
 pub(super) fn units(release: &Release) -> BTreeSet<String> {
-    release.files.iter().filter_map(|file| keys::unit(&file.key)).collect()
+    release.all_files().filter_map(|file| keys::unit(&file.key)).collect()
 }
 
 /// Creates `release`, whose number must be the one after the newest.
@@ -95,7 +95,7 @@ async fn all_there(output: &Store, release: &Release) -> Result<()> {
     for unit in units(release) {
         sizes.extend(output.list(&unit).await?.into_iter().map(|object| (object.key, object.size)));
     }
-    for file in &release.files {
+    for file in release.all_files() {
         let found = sizes.get(&file.key);
         if found != Some(&file.bytes) {
             return Err(Error::config(format!(

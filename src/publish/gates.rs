@@ -39,7 +39,7 @@ pub(super) async fn check(
         results.push(at_least("recall_over_popularity", ratio(popularity), limit));
     }
     if let Some(limit) = gates.min_recall_over_parent {
-        results.push(at_least("recall_over_parent", ratio(parent.and_then(recall_of)), limit));
+        results.push(at_least("recall_over_parent", ratio(parent.and_then(Release::recall)), limit));
     }
     if let Some(limit) = gates.min_coverage {
         results.push(at_least("coverage", deepest(&facts.exact).map(|at| at.coverage), limit));
@@ -65,13 +65,6 @@ pub(super) async fn check(
 /// Tells other gates from these.
 pub(super) fn digest(gates: &Gates) -> String {
     sha256_hex(serde_json::to_string(gates).expect("gates are JSON").as_bytes())
-}
-
-/// A release's recall at its largest K.
-pub(super) fn recall_of(release: &Release) -> Option<f64> {
-    let at = release.metrics["exact"].as_object()?;
-    let largest = at.iter().filter_map(|(k, at)| Some((k.parse::<u64>().ok()?, at))).max_by_key(|(k, _)| *k)?;
-    largest.1["recall"].as_f64().filter(|_| release.metrics["users"].as_u64() > Some(0))
 }
 
 fn at_least(name: &str, value: Option<f64>, limit: f64) -> GateResult {

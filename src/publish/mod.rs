@@ -75,22 +75,58 @@ pub enum Published {
     Now(Release),
     /// The same candidate is a release already.
     Before(Release),
-    /// It passed its gates and was not made the newest release, for this reason.
-    Withheld(String),
+    /// It passed its gates and was not made the newest release.
+    Withheld(Box<Judged>),
 }
 
-/// Holds the candidate against the gates and publishes it.
+/// A candidate that was held against the gates, and is not published yet.
+pub struct Judged {
+    /// As it would be published, with the number that it would ask for.
+    pub release: Release,
+    /// The release that readers take now.
+    pub current: Option<Release>,
+    pub ruling: Ruling,
+}
+
+/// What is to become of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ruling {
+    Publish,
+    /// Not to be made the newest release, for this reason.
+    Withhold(String),
+    /// By gates, each in words.
+    Refuse(Vec<String>),
+}
+
+impl std::fmt::Display for Ruling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ruling::Publish => f.write_str("published"),
+            Ruling::Withhold(reason) => f.write_str(reason),
+            Ruling::Refuse(gates) => f.write_str(&gates.join("; ")),
+        }
+    }
+}
+
+pub enum Judgement {
+    New(Box<Judged>),
+    /// The same candidate is a release already.
+    Before(Box<Release>),
+}
+
+/// Holds the candidate against the gates; changes nothing.
 ///
 /// # Errors
-/// [`Kind::GateRefused`] with every gate that did not pass; the published release stays as it is.
-pub async fn run(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<Published> {
+/// [`Kind::GateRefused`] when it is a release already, and the gates are others than then and refuse it.
+pub async fn judge(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<Judgement> {
     let output = &job.output;
     if let Some(before) = published_before(job, candidate).await? {
         info!(release = before.release, "this candidate is published already, skipped");
-        return Ok(Published::Before(before));
+        return Ok(Judgement::Before(Box::new(before)));
     }
     let current = newest(output).await?;
     let mut release = describe(job, candidate);
+    release.release = current.as_ref().map_or(0, |current| current.release) + 1;
     release.gates = gates::check(output, &job.config.gates, candidate, current.as_ref()).await?;
     release.publication = Publication {
         fence: lease.number(),
@@ -99,37 +135,59 @@ pub async fn run(job: &Job, lease: &Lease, candidate: &Candidate<'_>) -> Result<
         gates_digest: gates::digest(&job.config.gates),
         ..Default::default()
     };
-    let refused: Vec<&GateResult> = release.gates.iter().filter(|gate| !gate.passed).collect();
-    match &candidate.how.force {
-        _ if refused.is_empty() => {}
-        Some(reason) => {
-            let gates: Vec<String> = refused.iter().map(|gate| gates::in_words(gate)).collect();
-            warn!("published by force although {}", gates.join("; "));
-            release.publication.forced = Some(Forced { gates, reason: reason.clone() });
+    let refused: Vec<String> = release.gates.iter().filter(|gate| !gate.passed).map(gates::in_words).collect();
+    let newer = current.as_ref().filter(|current| current.date > job.date && !candidate.how.older);
+    let withhold = || match newer {
+        None => Ruling::Publish,
+        Some(Release { release: number, date, .. }) => {
+            Ruling::Withhold(format!("release {number} of {date} is newer; give --publish to make this one the newest"))
         }
-        None => {
-            output.put(&keys::rejected(job.date, &release.run_id), seal(&release)).await?;
-            let stays = current.map_or("nothing is published yet".into(), |current| {
+    };
+    let ruling = match &candidate.how.force {
+        _ if refused.is_empty() => withhold(),
+        Some(reason) => {
+            warn!("published by force although {}", refused.join("; "));
+            release.publication.forced = Some(Forced { gates: refused, reason: reason.clone() });
+            withhold()
+        }
+        None => Ruling::Refuse(refused),
+    };
+    Ok(Judgement::New(Box::new(Judged { release, current, ruling })))
+}
+
+/// Publishes what was judged worth it, with its report's files.
+///
+/// # Errors
+/// [`Kind::GateRefused`] with every gate that did not pass; the published release stays as it is.
+pub async fn conclude(job: &Job, lease: &Lease, mut judged: Box<Judged>, report: Vec<FileEntry>) -> Result<Published> {
+    let output = &job.output;
+    judged.release.publication.report = report;
+    let Judged { release, current, ruling } = &*judged;
+    match ruling {
+        Ruling::Publish => {}
+        Ruling::Withhold(reason) => {
+            warn!("not published: {reason}");
+            // without a number it is no release, and a later day may go on from it
+            let folder = keys::run(job.date, &release.run_id);
+            let note = Release { release: 0, ..release.clone() };
+            output.put(&format!("{folder}/{}", keys::MANIFEST), seal(&note)).await?;
+            return Ok(Published::Withheld(judged));
+        }
+        Ruling::Refuse(gates) => {
+            // it was given no number
+            let mark = Release { release: 0, ..release.clone() };
+            output.put(&keys::rejected(job.date, &release.run_id), seal(&mark)).await?;
+            let stays = current.as_ref().map_or("nothing is published yet".into(), |current| {
                 format!("release {} stays published", current.release)
             });
-            return Err(refusal(job, candidate, &refused, &stays));
+            return Err(refusal(job, release, gates, &stays));
         }
     }
-    if let Some(current) = current.as_ref().filter(|current| current.date > job.date && !candidate.how.older) {
-        let (number, date) = (current.release, current.date);
-        let reason = format!("release {number} of {date} is newer; give --publish to make this one the newest");
-        warn!("not published: {reason}");
-        // without a number it is no release, and a later day may go on from it
-        let folder = keys::run(job.date, &release.run_id);
-        output.put(&format!("{folder}/{}", keys::MANIFEST), seal(&release)).await?;
-        return Ok(Published::Withheld(reason));
-    }
-    release.release = current.map_or(0, |current| current.release) + 1;
     // noted before the number is asked for, so that a rerun finds out whether it was given
     let folder = keys::run(job.date, &release.run_id);
     output.put(&format!("{folder}/{}", keys::MANIFEST), seal(&release)).await?;
     job.stop.check()?;
-    let release = commit(output, lease, release).await?;
+    let release = commit(output, lease, judged.release).await?;
     if let Err(error) = output.delete(&keys::rejected(job.date, &release.run_id)).await {
         warn!("the release is published, only its mark as refused could not be removed: {error}");
     }
@@ -157,7 +215,8 @@ async fn published_before(job: &Job, candidate: &Candidate<'_>) -> Result<Option
         let forced = before.publication.forced.as_ref();
         forced.is_some_and(|forced| forced.gates.iter().any(|words| words.starts_with(&format!("{} ", gate.name))))
     };
-    let refused: Vec<&GateResult> = results.iter().filter(|gate| !gate.passed && !forced(gate)).collect();
+    let refused = results.iter().filter(|gate| !gate.passed && !forced(gate));
+    let refused: Vec<String> = refused.map(gates::in_words).collect();
     if refused.is_empty() {
         return Ok(Some(before));
     }
@@ -165,12 +224,11 @@ async fn published_before(job: &Job, candidate: &Candidate<'_>) -> Result<Option
         "it is release {} already, published under other gates; `twotower release rollback` takes it back",
         before.release
     );
-    Err(refusal(job, candidate, &refused, &stays))
+    Err(refusal(job, &before, &refused, &stays))
 }
 
-fn refusal(job: &Job, candidate: &Candidate<'_>, refused: &[&GateResult], stays: &str) -> Error {
-    let gates: Vec<String> = refused.iter().map(|gate| gates::in_words(gate)).collect();
-    let report = job.output.url_of(&candidate.evaluated.folder);
+fn refusal(job: &Job, release: &Release, gates: &[String], stays: &str) -> Error {
+    let report = job.output.url_of(release.report_page());
     Error::new(Kind::GateRefused, format!("the candidate was refused, {stays}: {}; look at {report}", gates.join("; ")))
 }
 

@@ -142,7 +142,7 @@ pub struct Fault {
 
 /// Reads every file of a release and compares size and SHA-256 with its manifest.
 pub async fn verify(output: &Store, release: &Release) -> Result<Vec<Fault>> {
-    let checked = futures::stream::iter(&release.files).map(|file| async move {
+    let checked = futures::stream::iter(release.all_files()).map(|file| async move {
         let expected = format!("{} bytes with SHA-256 {}", file.bytes, file.sha256);
         let found = output.checksum(&file.key).await?;
         Ok::<_, Error>(match found {

@@ -1,75 +1,94 @@
-//! The report of one candidate: `report.json` for programs, `report.html` for people, one self-contained file each.
+//! The report of one candidate as it was held against the gates: `report.json` for programs, `report.html` for people, one
+//! self-contained file each, and the second is made from the first alone.
+//!
+//! It tells times and earlier releases, which no stage's result may depend on. So it is written by publishing, into a folder named by its
+//! content: a candidate that is judged again gets another report, and no report is ever written over.
 
-mod chart;
+mod charts;
+mod figures;
 mod html;
+mod page;
+mod sections;
 
-use serde_json::{Value, json};
+use tracing::warn;
 
-use crate::artifacts::{Embeddings, EvaluateFacts, ItemIndex, SampleSet, TrainedModel, keys};
-use crate::error::Result;
+pub use figures::{Before, Past, Report, Samples, StageCost, TableFigures, Verdict};
+pub use page::page;
+
+use crate::artifacts::{Evaluated, Portrait, Release, keys};
+use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::storage::FileEntry;
+use crate::publish::{Candidate, Judged, newest_ones};
+use crate::storage::{FileEntry, Store, sha256_hex};
 
-/// What the report is about.
-pub struct Subject<'a> {
-    pub job: &'a Job,
-    pub samples: &'a SampleSet,
-    pub model: &'a TrainedModel,
-    pub embeddings: &'a Embeddings,
-    pub index: &'a ItemIndex,
-}
+/// Releases in the trend, this one not counted.
+const HISTORY: usize = 30;
 
-/// Writes both files into `folder`.
-pub async fn write(subject: &Subject<'_>, facts: &EvaluateFacts, folder: &str) -> Result<Vec<FileEntry>> {
-    let json = serde_json::to_string_pretty(&as_json(subject, facts)).expect("a report is JSON") + "\n";
-    let html = html::page(subject, facts);
+/// Writes the report of a candidate that was just judged.
+pub async fn write(job: &Job, candidate: &Candidate<'_>, judged: &Judged) -> Result<Vec<FileEntry>> {
+    let output = &job.output;
+    let portrait = portrait(output, candidate.evaluated).await?;
+    let history = earlier(output).await;
+    let before = match &judged.current {
+        Some(current) => before(output, current).await,
+        None => Vec::new(),
+    };
+    let report = Report::new(job, candidate, judged, portrait, &history, before);
+    let html = page(&report);
+    let json = serde_json::to_string(&report).expect("a report is JSON") + "\n";
+    let folder = format!("{}/{}", candidate.evaluated.folder, &sha256_hex(html.as_bytes())[..12]);
     let mut files = Vec::new();
-    for (name, text) in [(keys::REPORT_JSON, json), (keys::REPORT_HTML, html)] {
-        files.push(subject.job.output.put_file(format!("{folder}/{name}"), text, None).await?);
+    for (name, text) in [(keys::REPORT_HTML, html), (keys::REPORT_JSON, json)] {
+        files.push(output.put_file(format!("{folder}/{name}"), text, None).await?);
     }
     Ok(files)
 }
 
-/// Numbers only; times are left to the stages' manifests, so that the same inputs give the same report.
-fn as_json(subject: &Subject<'_>, facts: &EvaluateFacts) -> Value {
-    let samples = &subject.samples.record.facts;
-    let tables: Value = samples
-        .tables
-        .iter()
-        .map(|(name, table)| (name.clone(), json!({ "rows": table.rows, "columns": table.columns })))
-        .collect::<serde_json::Map<_, _>>()
-        .into();
-    let train = &subject.model.record.facts;
-    let epochs: Vec<Value> =
-        train.epochs.iter().map(|e| json!({ "epoch": e.epoch, "loss": e.loss, "recall": e.recall })).collect();
-    let index = &subject.index.record.facts;
-    json!({
-        "name": subject.job.config.name,
-        "date": subject.job.date,
-        "samples": {
-            "tables": tables,
-            "audits": samples.audits,
-            "sql": samples.sql,
-            "statistics": samples.statistics,
-        },
-        "training": {
-            "examples": train.examples,
-            "validation_examples": train.validation_examples,
-            "best_epoch": train.best_epoch,
-            "best_recall": train.best_recall,
-            "temperature": train.temperature,
-            "tables": train.tables,
-            "epochs": epochs,
-        },
-        "embeddings": subject.embeddings.record.facts,
-        "index": {
-            "factory": index.factory,
-            "parameters": index.parameters,
-            "k": index.k,
-            "recall": index.recall,
-            "bytes": index.bytes,
-            "trials": index.trials.iter().map(|t| json!({ "parameters": t.parameters, "recall": t.recall })).collect::<Vec<_>>(),
-        },
-        "evaluation": facts,
+async fn portrait(output: &Store, evaluated: &Evaluated) -> Result<Portrait> {
+    let key = format!("{}/{}", evaluated.folder, keys::PORTRAIT);
+    let entry = FileEntry::find(&evaluated.record.files, output, &key, "run the evaluation again")?;
+    serde_json::from_slice(&output.get_file(entry).await?).map_err(|error| {
+        let text = format!("{} is not readable; remove its folder to run the evaluation again", output.url_of(&key));
+        Error::config(text).caused_by(error)
+    })
+}
+
+/// The releases before. A candidate is not lost for a trend that cannot be drawn.
+async fn earlier(output: &Store) -> Vec<Release> {
+    newest_ones(output, HISTORY).await.unwrap_or_else(|error| {
+        warn!("the report goes without the releases before: {error}");
+        Vec::new()
+    })
+}
+
+/// What users got from the published release, as its report has it.
+async fn before(output: &Store, current: &Release) -> Vec<Before> {
+    match of_release(output, current).await {
+        Ok(report) => {
+            report.portrait.users.into_iter().map(|user| Before { user: user.user, gets: user.gets }).collect()
+        }
+        Err(error) => {
+            warn!("the report goes without what users got before: {error}");
+            Vec::new()
+        }
+    }
+}
+
+/// The report of a release.
+///
+/// # Errors
+/// When it has none, or one that cannot be read.
+pub async fn of_release(output: &Store, release: &Release) -> Result<Report> {
+    let entry = release.publication.report.iter().find(|file| file.key.ends_with(keys::REPORT_JSON));
+    let entry = entry.ok_or_else(|| {
+        Error::usage(format!("release {} has no report; run its date again to make a new one", release.release))
+    })?;
+    read(output, &entry.key, &output.get_file(entry).await?)
+}
+
+fn read(output: &Store, key: &str, bytes: &[u8]) -> Result<Report> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = format!("{} is not a report that this version reads; run its date again", output.url_of(key));
+        Error::config(text).caused_by(error)
     })
 }
