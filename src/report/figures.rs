@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{
-    AuditOutcome, Column, Done, EmbedFacts, EvaluateFacts, Forced, GateResult, Id, IndexFacts, Parent, Portrait, Release,
-    RunDate, Statistics, TrainFacts,
+    AuditOutcome, Column, Done, EmbedFacts, EvaluateFacts, Forced, GateResult, Id, IndexFacts, Parent, Portrait,
+    Release, RunDate, Statistics, TrainFacts,
 };
 use crate::job::Job;
 use crate::publish::{Candidate, Judged, Ruling};

@@ -15,6 +15,10 @@ pub fn section(report: &Report) -> Section {
         facts.best_epoch,
         plural(facts.examples_per_second.max(0.0) as u64, "positive", "positives"),
     ));
+    body += &paragraph(&match &report.started_from {
+        Some(_) => format!("A warm start, {}.", report.start),
+        None => format!("A cold start: {}.", report.start),
+    });
     if facts.validation_examples > 0 {
         let kept = plural(facts.validation_examples, "positive was", "positives were");
         body += &paragraph(&format!("{kept} kept out of the steps, to choose the epoch by."));
