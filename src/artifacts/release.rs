@@ -26,6 +26,9 @@ pub struct Release {
     /// First and last day of data in the samples.
     pub data_window: (RunDate, RunDate),
     pub config_digest: String,
+    /// The settings that it depends on, as the config has them; null in older manifests.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub settings: Value,
     pub sql_digest: String,
     pub inputs_digest: String,
     #[serde(default)]

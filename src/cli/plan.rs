@@ -1,7 +1,8 @@
 use crate::artifacts::RunDate;
 use crate::error::{Error, Result};
 use crate::job::Stop;
-use crate::pipeline;
+use crate::pipeline::{self, Day, Plan, Question, Scope, Stage, State};
+use crate::progress::{bytes, count};
 
 use super::common::ConfigArgs;
 use super::tables::table;
@@ -9,6 +10,15 @@ use super::tables::table;
 /// Example: twotower plan -c job.yaml --from 2026-11-01 --to 2026-11-20
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("dates").required(true).args(["date", "from"])))]
+#[command(after_help = "\
+Examples:
+  twotower plan -c job.yaml --date 2026-11-20
+  twotower plan -c job.yaml --from 2026-11-01 --to 2026-11-20
+  twotower plan -c job.yaml --from 2025-11-21 --to 2026-11-20 --json | jq '.days[] | select(.state == \"stale\")'
+
+A date is done, stale (done, and inputs, SQL, config or the release that it goes on from have changed since), unfinished, missing, not
+ready (partitions are missing, empty or without their marker), or has no data. `would read` is what its samples are made from; a date
+whose samples are there reads nothing. Of a stale date it is said what went on from it: that is not wrong, and is not run again by itself.")]
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -21,9 +31,6 @@ pub struct Args {
     /// Last date of a range, included
     #[arg(long, requires = "from")]
     pub to: Option<RunDate>,
-    /// As with `run --cold`
-    #[arg(long)]
-    pub cold: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -33,25 +40,74 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
     let (Some(first), Some(last)) = (args.from.or(args.date), args.to.or(args.date)) else {
         return Err(Error::usage("give --date, or --from and --to"));
     };
-    let job = args.config.starting(args.cold).job(first, quiet, stop)?;
-    let mut days = Vec::new();
-    for date in first.to(last) {
-        days.push(pipeline::plan(&job.at(date)).await?);
+    if first > last {
+        return Err(Error::usage(format!("--from {first} is after --to {last}; give the earlier date first")));
     }
+    let job = args.config.job(first, quiet, stop)?;
+    let question = Question { first, last, scope: Scope::UpTo(Stage::Publish), publish: false };
+    let plan = pipeline::plan(&job, &question).await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&days).expect("a plan is JSON"));
-        return Ok(());
+        println!("{}", serde_json::to_string_pretty(&plan).expect("a plan is JSON"));
+    } else {
+        print!("{}", for_people(&plan));
     }
-    let rows = days.iter().map(|day| {
+    Ok(())
+}
+
+/// A table, and below it what it comes to.
+fn for_people(plan: &Plan) -> String {
+    let lines = plan.days.iter().map(|day| {
+        let reads = day.reads.files > 0;
         vec![
             day.date.to_string(),
-            day.state.clone(),
-            day.to_run.join(" "),
-            day.input_files.to_string(),
-            day.input_bytes.to_string(),
-            day.why.clone(),
+            day.state.in_words().into(),
+            would_run(day),
+            if reads { rows(day.reads.rows) } else { String::new() },
+            if reads { bytes(day.reads.bytes) } else { String::new() },
+            explained(day),
         ]
     });
-    print!("{}", table(&["date", "state", "would run", "files", "bytes", "why"], rows));
-    Ok(())
+    let mut text = table(&["date", "state", "would run", "rows", "would read", "why"], lines);
+    let states = [State::Done, State::Stale, State::Unfinished, State::Missing, State::NotReady, State::NoData];
+    let counted = states.into_iter().filter_map(|state| {
+        let days = plan.days.iter().filter(|day| day.state == state).count();
+        (days > 0).then(|| format!("{} {}", count(days as u64), state.in_words()))
+    });
+    let reads = &plan.reads;
+    text += &format!("\n{}; to read: ", counted.collect::<Vec<_>>().join(", "));
+    text += &match reads.files {
+        0 => "nothing".into(),
+        files => format!("{} rows, {} in {} files", rows(reads.rows), bytes(reads.bytes), count(files)),
+    };
+    text + "\n"
+}
+
+/// Stages by name; all those up to the last as such.
+fn would_run(day: &Day) -> String {
+    let names: Vec<&str> = day.to_run.iter().map(|stage| stage.name()).collect();
+    match names[..] {
+        [first, .., last] if day.to_run.len() > 2 => format!("{first} to {last}"),
+        _ => names.join(", "),
+    }
+}
+
+fn rows(rows: Option<u64>) -> String {
+    rows.map_or("?".into(), count)
+}
+
+fn explained(day: &Day) -> String {
+    if day.descendants.is_empty() {
+        return day.why.clone();
+    }
+    let numbers: Vec<String> =
+        day.descendants.iter().filter_map(|d| d.release.map(|release| release.to_string())).collect();
+    let others = day.descendants.len() - numbers.len();
+    let mut from_it = Vec::new();
+    if !numbers.is_empty() {
+        from_it.push(format!("release{} {}", if numbers.len() > 1 { "s" } else { "" }, numbers.join(", ")));
+    }
+    if others > 0 {
+        from_it.push(format!("{others} unpublished candidate{}", if others > 1 { "s" } else { "" }));
+    }
+    format!("{}; {} went on from it", day.why, from_it.join(" and "))
 }

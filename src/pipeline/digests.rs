@@ -45,3 +45,21 @@ pub fn publish(config: &Config, evaluate: &str) -> String {
 pub fn config(config: &Config) -> String {
     sha256_hex(serde_json::to_string(config).expect("a config is JSON").as_bytes())
 }
+
+/// What of the config a result depends on, and the program: one looks here for why a result is another than it was.
+pub fn settings(config: &Config) -> Value {
+    let mut all = serde_json::to_value(config).expect("a config is JSON");
+    let without: [(&str, &[&str]); 4] = [
+        ("", &["version", "output", "gates", "lease", "retention"]),
+        ("/samples", &["sql", "memory", "threads", "spill"]),
+        ("/training", &["threads", "checkpoint", "tensorboard"]),
+        ("/warm_start", &["from", "max_parent_age_days"]),
+    ];
+    for (section, keys) in without {
+        if let Some(object) = all.pointer_mut(section).and_then(Value::as_object_mut) {
+            object.retain(|key, _| !keys.contains(&key.as_str()));
+        }
+    }
+    all["program"] = json!({ "version": env!("CARGO_PKG_VERSION"), "algorithm": ALGORITHM });
+    all
+}

@@ -7,12 +7,18 @@ pub(crate) mod records;
 mod run;
 
 use std::fmt;
+use std::str::FromStr;
 
-pub use plan::{DayPlan, plan};
+use serde::Serialize;
+
+use crate::error::did_you_mean;
+
+pub use plan::{Day, Plan, Question, State, plan};
 pub use run::{Outcome, StageOutcome, run};
 
 /// The stages, in the order data flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     Samples,
     Train,
@@ -38,6 +44,18 @@ impl Stage {
     }
 }
 
+impl FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        Stage::ALL.into_iter().find(|stage| stage.name() == text).ok_or_else(|| {
+            let names = Stage::ALL.map(Stage::name);
+            format!("there is no stage `{text}`{}; there are {}", did_you_mean(text, names), names.join(", "))
+        })
+    }
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -51,24 +69,55 @@ pub enum Scope {
     UpTo(Stage),
     /// One; those before it must have been done.
     Only(Stage),
+    /// Some; the others before the last must have been done.
+    These(Stages),
+    /// The same, and those done before are done again.
+    Again(Stages),
+}
+
+/// A set of stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stages([bool; 6]);
+
+impl Stages {
+    pub const ALL: Stages = Stages([true; 6]);
+
+    /// At least one.
+    pub fn of(stages: &[Stage]) -> Option<Stages> {
+        let mut set = [false; 6];
+        stages.iter().for_each(|stage| set[*stage as usize] = true);
+        (!stages.is_empty()).then_some(Stages(set))
+    }
 }
 
 impl Scope {
     fn last(self) -> Stage {
         match self {
             Scope::UpTo(stage) | Scope::Only(stage) => stage,
+            Scope::These(_) | Scope::Again(_) => self.stages().next_back().expect("a set has a stage"),
         }
+    }
+
+    /// Those that may run, in their order.
+    fn stages(self) -> impl DoubleEndedIterator<Item = Stage> {
+        Stage::ALL.into_iter().filter(move |stage| self.may_run(*stage))
     }
 
     /// How many stages that are.
     fn count(self) -> usize {
-        Stage::ALL.into_iter().filter(|stage| self.may_run(*stage)).count()
+        self.stages().count()
     }
 
     fn may_run(self, stage: Stage) -> bool {
         match self {
             Scope::UpTo(last) => stage <= last,
             Scope::Only(only) => stage == only,
+            Scope::These(Stages(set)) | Scope::Again(Stages(set)) => set[stage as usize],
         }
+    }
+
+    /// Whether a stage is to be run although it was done before.
+    fn is_again(self, stage: Stage) -> bool {
+        matches!(self, Scope::Again(Stages(set)) if set[stage as usize])
     }
 }

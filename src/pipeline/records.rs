@@ -28,6 +28,11 @@ fn folder_name(stage: Stage) -> &'static str {
     }
 }
 
+/// Folder of a stage's result.
+pub fn stage_folder(date: RunDate, run_id: &str, stage: Stage) -> String {
+    format!("{}/{}", keys::run(date, run_id), folder_name(stage))
+}
+
 /// The manifest in `folder`, when the stage there is finished and came from these inputs.
 async fn read<T: DeserializeOwned>(output: &Store, folder: &str, digest: &str) -> Result<Option<Done<T>>> {
     let key = format!("{folder}/{}", keys::MANIFEST);
@@ -60,26 +65,48 @@ pub async fn find<T: DeserializeOwned>(
     stage: Stage,
     digest: &str,
 ) -> Result<Option<Done<T>>> {
-    let above = if stage == Stage::Samples { keys::samples(date, digest) } else { keys::runs(date) };
-    let (attempts, _) = output.list_level(&above).await?;
+    if stage != Stage::Samples {
+        return noted(output, date, stage, digest).await;
+    }
     // before the files are looked at: see `stands`
-    let condemned =
-        if stage == Stage::Samples { publish::condemned(output).await? } else { std::collections::BTreeSet::new() };
-    for attempt in attempts.into_iter().rev() {
-        let folder = match stage {
-            Stage::Samples => format!("{above}/{attempt}"),
-            _ => format!("{above}/{attempt}/{}", folder_name(stage)),
-        };
+    let condemned = publish::condemned(output).await?;
+    for folder in folders(output, date, stage, digest).await? {
         if condemned.contains(&folder) {
             continue;
         }
         let Some(done) = read(output, &folder, digest).await? else { continue };
-        if stage != Stage::Samples || whole(output, &done).await? {
+        if whole(output, &done).await? {
             return Ok(Some(done));
         }
         warn!(folder, "the manifest names files that are not there any more; it does not count");
     }
     Ok(None)
+}
+
+/// The same by manifests alone, which may name samples that are gone.
+pub async fn noted<T: DeserializeOwned>(
+    output: &Store,
+    date: RunDate,
+    stage: Stage,
+    digest: &str,
+) -> Result<Option<Done<T>>> {
+    for folder in folders(output, date, stage, digest).await? {
+        if let Some(done) = read(output, &folder, digest).await? {
+            return Ok(Some(done));
+        }
+    }
+    Ok(None)
+}
+
+/// Where a stage may have a result, the newest attempt first.
+async fn folders(output: &Store, date: RunDate, stage: Stage, digest: &str) -> Result<Vec<String>> {
+    let above = if stage == Stage::Samples { keys::samples(date, digest) } else { keys::runs(date) };
+    let (attempts, _) = output.list_level(&above).await?;
+    let folder = |attempt: &String| match stage {
+        Stage::Samples => format!("{above}/{attempt}"),
+        _ => stage_folder(date, attempt, stage),
+    };
+    Ok(attempts.iter().rev().map(folder).collect())
 }
 
 /// Whether an attempt at samples, whose manifest was just written, is one that others may rely on.
@@ -106,9 +133,8 @@ pub async fn place(job: &Job, stage: Stage, digest: &str, beside: Option<&str>) 
         // belongs to no run: other runs of the date may use it
         return Ok((String::new(), format!("{}/{}", keys::samples(job.date, digest), new_run_id())));
     }
-    let folder = |run_id: &str| format!("{}/{}", keys::run(job.date, run_id), folder_name(stage));
     if let Some(run_id) = beside {
-        let folder = folder(run_id);
+        let folder = stage_folder(job.date, run_id, stage);
         let text = serde_json::json!({ "inputs_digest": digest, "by": user_and_host() }).to_string();
         // where the answer was lost, the folder may be claimed by nobody: another one does as well
         match job.output.put_new(&format!("{folder}/{STARTED}"), text + "\n").await {
@@ -118,7 +144,7 @@ pub async fn place(job: &Job, stage: Stage, digest: &str, beside: Option<&str>) 
         }
     }
     let run_id = new_run_id();
-    let folder = folder(&run_id);
+    let folder = stage_folder(job.date, &run_id, stage);
     Ok((run_id, folder))
 }
 

@@ -122,6 +122,7 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
         digests: digests_made,
         start: &start,
         config_digest: digests::config(&job.config),
+        settings: digests::settings(&job.config),
         sql_digest: plan.sql_digest.clone(),
         window: plan.window,
         samples: &samples,
@@ -193,8 +194,9 @@ impl Flow<'_> {
         }
         self.job.stop.check()?;
         let (job, output) = (self.job, &self.job.output);
-        if let Some(done) = records::find::<T>(output, job.date, stage, digest).await? {
-            let told = self.stages.iter().any(|outcome| outcome.stage == stage);
+        let told = self.stages.iter().any(|outcome| outcome.stage == stage);
+        let again = self.scope.is_again(stage) && !told;
+        if !again && let Some(done) = records::find::<T>(output, job.date, stage, digest).await? {
             if self.scope.may_run(stage) && !told {
                 info!(stage = stage.name(), folder = done.folder, "done before for the same inputs, skipped");
                 job.progress.stage(stage.name(), None).done("done before for the same inputs");

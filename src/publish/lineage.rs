@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::releases::{list, note};
+use futures::{StreamExt, TryStreamExt};
+
+use super::releases::{AT_ONCE, list, note};
 use crate::artifacts::{Parent, Release, RunDate, keys};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::Store;
 
 /// A candidate that passed its gates.
@@ -19,11 +21,11 @@ pub struct Made {
     pub manifest: Option<Box<Release>>,
 }
 
-/// All that was made for the dates up to `last`, in the order of date and run id; what was never made a release, only from `first` on.
+/// Every release, and what was made for the dates from `first` to `last` and never became one; in the order of date and run id.
 pub async fn lineage(output: &Store, first: RunDate, last: RunDate) -> Result<Vec<Made>> {
     let releases = list(output).await?;
     let mut made: BTreeMap<(RunDate, String), Made> = BTreeMap::new();
-    for (release, good) in judged(&releases).into_iter().filter(|(release, _)| release.date <= last) {
+    for (release, good) in judged(&releases) {
         let place = (release.date, release.run_id.clone());
         // a rollback's files are those of the release it went back to: one good number is enough
         if made.get(&place).is_none_or(|known| good && !known.good) {
@@ -32,16 +34,23 @@ pub async fn lineage(output: &Store, first: RunDate, last: RunDate) -> Result<Ve
     }
     let (days, _) = output.list_level(keys::RUNS).await?;
     let dates = days.iter().filter_map(|day| day.strip_prefix("dt=")?.parse::<RunDate>().ok());
-    for date in dates.filter(|date| first <= *date && *date <= last) {
-        let (runs, _) = output.list_level(&keys::runs(date)).await?;
-        for run_id in runs {
-            let place = (date, run_id);
-            if !made.contains_key(&place)
-                && let Some(withheld) = note(output, date, &place.1).await?.filter(|note| note.release == 0)
-            {
-                made.insert(place, as_made(withheld, None, true));
+    let dates = dates.filter(|date| first <= *date && *date <= last);
+    let published = &made;
+    let withheld: Vec<Vec<Release>> = futures::stream::iter(dates)
+        .map(|date| async move {
+            let (runs, _) = output.list_level(&keys::runs(date)).await?;
+            let mut withheld = Vec::new();
+            for run_id in runs.into_iter().filter(|run_id| !published.contains_key(&(date, run_id.clone()))) {
+                withheld.extend(note(output, date, &run_id).await?.filter(|note| note.release == 0));
             }
-        }
+            Ok::<_, Error>(withheld)
+        })
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    for candidate in withheld.into_iter().flatten() {
+        let place = (candidate.date, candidate.run_id.clone());
+        made.insert(place, as_made(candidate, None, true));
     }
     Ok(made.into_values().collect())
 }

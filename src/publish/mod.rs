@@ -27,7 +27,7 @@ use commit::commit;
 pub use diff::{Difference, diff};
 pub use gc::{Folder, Garbage, condemned, finish_removals, garbage, gc, rollback};
 pub use lineage::{Made, lineage};
-pub use releases::{Fault, find, list, newest, newest_ones, of_date, verify};
+pub use releases::{Fault, find, list, newest, newest_ones, verify};
 
 /// Everything that is published together.
 pub struct Candidate<'a> {
@@ -36,6 +36,8 @@ pub struct Candidate<'a> {
     pub digests: Digests,
     pub start: &'a Start,
     pub config_digest: String,
+    /// The settings that it depends on.
+    pub settings: Value,
     pub sql_digest: String,
     /// First and last day of data in the samples.
     pub window: (RunDate, RunDate),
@@ -247,6 +249,7 @@ fn describe(job: &Job, candidate: &Candidate<'_>) -> Release {
         rollback_of: None,
         data_window: candidate.window,
         config_digest: candidate.config_digest.clone(),
+        settings: candidate.settings.clone(),
         sql_digest: candidate.sql_digest.clone(),
         inputs_digest: candidate.digest.to_string(),
         digests: candidate.digests.clone(),

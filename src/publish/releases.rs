@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::storage::{Store, unseal};
 
 /// Requests under way at once while many small objects are read.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// Every release, oldest first.
 pub async fn list(output: &Store) -> Result<Vec<Release>> {
@@ -76,25 +76,6 @@ pub async fn find(output: &Store, number: u64) -> Result<Option<Release>> {
         return Ok(None);
     }
     read(output, number).await
-}
-
-/// What was published for `date` and is still there, oldest first. A candidate notes the number before it asks for it, so
-/// that the notes of one date lead to all its releases.
-pub async fn of_date(output: &Store, date: RunDate) -> Result<Vec<Release>> {
-    let numbers = Numbers::list(output).await?;
-    let (runs, _) = output.list_level(&keys::runs(date)).await?;
-    let mut found = Vec::new();
-    for run_id in runs {
-        let Some(note) = note(output, date, &run_id).await? else { continue };
-        if numbers.taken.contains(&note.release)
-            && let Some(release) = read(output, note.release).await?
-            && release.run_id == run_id
-        {
-            found.push(release);
-        }
-    }
-    found.sort_by_key(|release| release.release);
-    Ok(found)
 }
 
 /// The candidate's own manifest: what it would be as a release, with the last number it asked for.

@@ -22,6 +22,7 @@ async fn published(world: &World) -> Release {
         rollback_of: None,
         data_window: (date, date),
         config_digest: String::new(),
+        settings: Default::default(),
         sql_digest: String::new(),
         inputs_digest: String::new(),
         digests: Default::default(),

@@ -81,7 +81,7 @@ fn by_partition(inputs: &[InputFile]) -> ByPartition<'_> {
 }
 
 /// A file's place as its partition's folder and the rest: the first folder that names a date (`dt=2026-11-20`), else the last folder.
-fn split(url: &str) -> (&str, &str) {
+pub(super) fn split(url: &str) -> (&str, &str) {
     let mut end = 0;
     for part in url.split('/') {
         end += part.len() + 1;

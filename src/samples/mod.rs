@@ -6,6 +6,7 @@ mod blame;
 mod build;
 mod changes;
 mod columns;
+mod counts;
 mod explain;
 mod files;
 mod order;
@@ -18,8 +19,11 @@ mod rows;
 mod watch;
 
 pub use changes::{Change, PartitionChange, changes};
+pub use counts::{Counts, count_rows};
 pub use explain::{check, explain};
 pub use plan::{Recipe, SamplePlan, plan};
+
+pub use crate::warehouse::Unlisted;
 
 use std::collections::BTreeMap;
 

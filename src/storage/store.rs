@@ -40,6 +40,13 @@ pub struct Object {
     pub e_tag: Option<String>,
 }
 
+impl Object {
+    /// Tells this content from another: its ETag, or the time it was written where there is none.
+    pub fn version(&self) -> String {
+        self.e_tag.clone().unwrap_or_else(|| self.modified.to_rfc3339())
+    }
+}
+
 /// What a create-if-absent did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {

@@ -41,7 +41,7 @@ impl Listing {
                 source: self.source.clone(),
                 url: self.store.url_of(&file.key),
                 bytes: file.size,
-                version: file.e_tag.clone().unwrap_or_else(|| file.modified.to_rfc3339()),
+                version: file.version(),
             })
             .collect()
     }

@@ -15,7 +15,7 @@ pub use catalog::Catalog;
 pub use faults::{diagnose, explain_execution, is_out_of_memory};
 pub use hash::StableHash;
 pub use listing::{Listing, Partition, Unlisted, is_after_date};
-pub use schema::read_schema;
+pub use schema::{read_schema, rows_of};
 pub use session::{Joins, Warehouse};
 pub use table::{FilesTable, SourceTable};
 pub use types::{sql_name, table_type};

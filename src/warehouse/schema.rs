@@ -28,6 +28,9 @@ const READ_AT_ONCE: usize = 16;
 const INFERRED_ROWS: usize = 1000;
 const INFERRED_BYTES: usize = 4 << 20;
 
+/// Bytes read from a Parquet file's end at once: most footers fit, which saves a request.
+const FOOTER_GUESS: usize = 64 << 10;
+
 /// One file as it is.
 struct Found {
     file: ScannedFile,
@@ -120,6 +123,16 @@ async fn look_into(listing: &Listing, meta: &ObjectMeta, shown: &str) -> Result<
     }
 }
 
+/// How many rows a file of `listing` has, where its footer tells.
+pub async fn rows_of(listing: &Listing, file: &Object) -> Result<Option<u64>> {
+    if listing.settings.format != Format::Parquet {
+        return Ok(None);
+    }
+    let (meta, shown) = (meta_of(&listing.store, file), listing.store.url_of(&file.key));
+    let (_, rows) = parquet_schema(&listing.store, &meta, &listing.source, &shown).await?;
+    Ok(Some(rows as u64))
+}
+
 /// The footer of a Parquet file: its schema and its count of rows.
 async fn parquet_schema(store: &Store, meta: &ObjectMeta, source: &str, shown: &str) -> Result<(SchemaRef, usize)> {
     let unreadable = |error: DataFusionError| {
@@ -128,7 +141,11 @@ async fn parquet_schema(store: &Store, meta: &ObjectMeta, source: &str, shown: &
         store_fault(&error, shown).unwrap_or_else(corrupt).caused_by(error.strip_backtrace())
     };
     let objects = store.object_store();
-    let metadata = DFParquetMetadata::new(&objects, meta).fetch_metadata().await.map_err(unreadable)?;
+    let metadata = DFParquetMetadata::new(&objects, meta)
+        .with_metadata_size_hint(Some(FOOTER_GUESS))
+        .fetch_metadata()
+        .await
+        .map_err(unreadable)?;
     let file = metadata.file_metadata();
     let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
         .map_err(|error| unreadable(DataFusionError::from(error)))?;

@@ -144,6 +144,7 @@ fn release(number: u64, run_id: &str, files: Vec<FileEntry>, lease: &Lease) -> R
         rollback_of: None,
         data_window: (date(), date()),
         config_digest: String::new(),
+        settings: Default::default(),
         sql_digest: String::new(),
         inputs_digest: String::new(),
         digests: Default::default(),
