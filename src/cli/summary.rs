@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::artifacts::{EvaluateFacts, Metrics, RunDate};
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
-use crate::pipeline::Outcome;
+use crate::pipeline::{Became, Outcome, Told};
 use crate::schedulers;
 
 use super::tables::table;
@@ -39,19 +39,62 @@ pub fn finish(job: &Job, outcome: Result<Outcome>, result_file: Option<&Path>, n
     }
 }
 
-/// The summary of a range of dates.
-pub fn of_backfill(from: RunDate, to: RunDate, days: &[Value]) -> Value {
-    let count = |status: &str| days.iter().filter(|day| day["status"] == status).count();
-    json!({
-        "status": "done",
-        "from": from,
-        "to": to,
-        "days": days.len(),
-        "published": count("published"),
-        "done_before": count("done before"),
-        "no_data": count("no_data"),
-        "last": days.last().map(|day| day["date"].clone()),
-    })
+/// What became of the dates of a range.
+#[derive(Default)]
+pub struct Counted {
+    days: usize,
+    published: usize,
+    pub not_published: usize,
+    done_before: usize,
+    pub stale: usize,
+    kept: usize,
+    no_data: usize,
+    /// Those of which only some stages were asked for.
+    other: usize,
+    last: Option<RunDate>,
+}
+
+impl Counted {
+    pub fn add(&mut self, told: &Told) {
+        let count = match &told.became {
+            Became::Ran(outcome) => match outcome.status.split(':').next() {
+                Some("published") => &mut self.published,
+                Some("not published") => &mut self.not_published,
+                Some("done before") => &mut self.done_before,
+                _ => &mut self.other,
+            },
+            Became::Done(_) => &mut self.done_before,
+            Became::Stale(_) => &mut self.stale,
+            Became::Kept(_) => &mut self.kept,
+            Became::NoData(_) => &mut self.no_data,
+        };
+        *count += 1;
+        self.days += 1;
+        self.last = Some(told.date);
+    }
+
+    /// With why it ended before its end, if it did.
+    pub fn summary(&self, from: RunDate, to: RunDate, failure: Option<&Error>) -> Value {
+        let mut summary = json!({
+            "status": if failure.is_some() { "failed" } else { "done" },
+            "from": from,
+            "to": to,
+            "days": self.days,
+            "published": self.published,
+            "not_published": self.not_published,
+            "done_before": self.done_before,
+            "stale": self.stale,
+            "kept": self.kept,
+            "no_data": self.no_data,
+            "other": self.other,
+            "last": self.last,
+        });
+        if let Some(error) = failure {
+            summary["kind"] = error.kind.name().into();
+            summary["error"] = shorten(&error.to_string()).into();
+        }
+        summary
+    }
 }
 
 /// Prints the summary as the last line of standard output, and writes it into `result_file` and to where Airflow looks for it.

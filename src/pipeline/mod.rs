@@ -1,5 +1,6 @@
 //! The flow: which stages run for a date, which were done before for the same inputs, and where each one writes.
 
+mod backfill;
 mod digests;
 pub mod parent;
 mod plan;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::error::did_you_mean;
 
+pub use backfill::{Backfill, Became, Told, Which, backfill};
 pub use plan::{Day, Plan, Question, State, plan};
 pub use run::{Outcome, StageOutcome, run};
 
@@ -81,12 +83,23 @@ pub struct Stages([bool; 6]);
 
 impl Stages {
     pub const ALL: Stages = Stages([true; 6]);
+    const SAMPLES: Stages = Stages([true, false, false, false, false, false]);
 
     /// At least one.
     pub fn of(stages: &[Stage]) -> Option<Stages> {
         let mut set = [false; 6];
         stages.iter().for_each(|stage| set[*stage as usize] = true);
         (!stages.is_empty()).then_some(Stages(set))
+    }
+
+    fn contains(self, stage: Stage) -> bool {
+        self.0[stage as usize]
+    }
+
+    /// The others, if there are any.
+    fn without(mut self, stage: Stage) -> Option<Stages> {
+        self.0[stage as usize] = false;
+        self.0.contains(&true).then_some(self)
     }
 }
 
@@ -112,12 +125,12 @@ impl Scope {
         match self {
             Scope::UpTo(last) => stage <= last,
             Scope::Only(only) => stage == only,
-            Scope::These(Stages(set)) | Scope::Again(Stages(set)) => set[stage as usize],
+            Scope::These(stages) | Scope::Again(stages) => stages.contains(stage),
         }
     }
 
     /// Whether a stage is to be run although it was done before.
     fn is_again(self, stage: Stage) -> bool {
-        matches!(self, Scope::Again(Stages(set)) if set[stage as usize])
+        matches!(self, Scope::Again(stages) if stages.contains(stage))
     }
 }

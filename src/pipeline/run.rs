@@ -273,6 +273,19 @@ impl Flow<'_> {
 }
 
 impl Outcome {
+    /// Of all stages that were run.
+    pub fn seconds(&self) -> f64 {
+        self.stages.iter().map(|stage| stage.seconds).sum()
+    }
+
+    /// With the stages of `earlier`, which was the same date's, in the place of what was found of them.
+    pub fn after(mut self, earlier: Option<Outcome>) -> Outcome {
+        let earlier = earlier.map(|earlier| earlier.stages).unwrap_or_default();
+        self.stages.retain(|stage| !earlier.iter().any(|before| before.stage == stage.stage));
+        self.stages.splice(0..0, earlier);
+        self
+    }
+
     /// The summary for schedulers: one line of JSON, well below 4 KiB.
     pub fn summary(&self) -> Value {
         let stages: serde_json::Map<String, Value> = self
