@@ -18,7 +18,7 @@ pub use release::{Forced, GateResult, Publication, Release, Rollback};
 pub use stages::{
     AmongAtK, AmongCandidates, AtK, AuditOutcome, Bucket, Column, Counted, Done, EmbedFacts, Embeddings, EpochFacts,
     EvaluateFacts, Evaluated, IndexFacts, InputFile, ItemIndex, Measured, Metrics, SampleFacts, SampleSet, SearchTrial,
-    StageRecord, TableFacts, TrainFacts, TrainedModel, Written,
+    StageRecord, StartFacts, TableFacts, TrainFacts, TrainedModel, Written,
 };
 pub use statistics::{AccidentalHits, PopularityBand, RankBand, Spread, Statistics, TableStatistics};
 pub use tables::{ColumnContract, Contract, Need, contracts};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IdType, Statistics};
+use super::{IdType, Parent, Statistics};
 use crate::storage::FileEntry;
 
 /// What a stage returns: the files it wrote and what it found out.
@@ -115,7 +115,30 @@ pub struct TrainFacts {
     pub temperature: f64,
     /// Rows of each embedding table.
     pub tables: BTreeMap<String, u64>,
+    /// What it started from.
+    #[serde(default)]
+    pub start: StartFacts,
+    /// The settings that decide the shape of the weights: a later day with others cannot go on from them.
+    #[serde(default)]
+    pub shape: serde_json::Value,
     pub examples_per_second: f64,
+}
+
+/// What a training started from, and what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StartFacts {
+    /// None for a start from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// In words.
+    pub why: String,
+    /// Positives of the window that the parent had been taught, and this training was not.
+    pub taught_before: u64,
+    /// Rows that were added to each table, and taken out of it, where it has a vocabulary.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub added: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evicted: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

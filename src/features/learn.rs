@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 
 use super::columns::Place;
+use super::growth::{self, Eviction, Growth};
 use super::quantiles::Statistics;
 use super::spec::{FeatureSpec, IdHash, RowHash, TableSpec, ValueType};
 use super::tower::{Measures, tower_spec};
@@ -46,6 +47,13 @@ pub struct Learner<'a> {
 pub struct Learned {
     pub spec: FeatureSpec,
     pub vocabularies: Vocabularies,
+}
+
+/// The outcome where an earlier day's was gone on from.
+pub struct Grown {
+    pub learned: Learned,
+    /// By table, of those that have a vocabulary.
+    pub growth: BTreeMap<String, Growth>,
 }
 
 impl<'a> Learner<'a> {
@@ -142,8 +150,8 @@ impl<'a> Learner<'a> {
         Ok((!hashed).then_some(counts))
     }
 
-    /// Ends the counting.
-    pub fn finish(self, user_id_type: IdType, item_id_type: IdType) -> Result<Learned> {
+    /// Ends the counting, `day` days after 1970.
+    pub fn finish(self, user_id_type: IdType, item_id_type: IdType, day: i32) -> Result<Learned> {
         let Learner { config, tables: mut counted, learned, .. } = self;
         let mut vocabularies = Vocabularies::new();
         let mut tables = BTreeMap::new();
@@ -175,7 +183,7 @@ impl<'a> Learner<'a> {
                 let (min_count, unknown_rows) = (feature.min_count.unwrap_or(1), feature.unknown_rows.unwrap_or(1));
                 let counts = counted.remove(table).unwrap_or(Counts::new(ValueType::Bigint));
                 let value_type = counts.value_type();
-                let vocabulary = counts.into_vocabulary(min_count, unknown_rows);
+                let vocabulary = counts.into_vocabulary(min_count, unknown_rows, day);
                 if vocabulary.is_empty() {
                     return Err(Error::config(format!(
                         "features.{side}.{name}: no value reaches min_count {min_count} and there are no unknown rows, so its table is empty; lower min_count"
@@ -192,6 +200,55 @@ impl<'a> Learner<'a> {
         let (user, item) = (tower(Side::User)?, tower(Side::Item)?);
         let spec = FeatureSpec { format: 1, dim: config.model.dim, user_id_type, item_id_type, tables, user, item };
         Ok(Learned { spec, vocabularies })
+    }
+
+    /// Ends the counting, going on from what was learned on an earlier day: vocabularies grow. Means, deviations and boundaries
+    /// stay, because the layers behind them were taught with those.
+    ///
+    /// # Errors
+    /// A text that says which feature is of another shape than before.
+    pub fn finish_from(
+        self,
+        before: Learned,
+        user_id_type: IdType,
+        item_id_type: IdType,
+        eviction: Eviction,
+    ) -> Result<Grown> {
+        let Learner { config, tables: mut counted, learned, .. } = self;
+        let Learned { mut spec, vocabularies: mut known } = before;
+        let mut tables =
+            config.all_features().filter_map(|(side, name, feature)| Some((side, name, feature.table(name)?)));
+        if let Some((side, name, table)) = tables.find(|(.., table)| !spec.tables.contains_key(*table)) {
+            return Err(Error::config(format!("features.{side}.{name}: there was no table `{table}` before")));
+        }
+        let tower = |side: Side| tower_spec(config, side, &spec.tables, &learned);
+        let now = FeatureSpec {
+            user_id_type,
+            item_id_type,
+            user: tower(Side::User)?,
+            item: tower(Side::Item)?,
+            ..spec.clone()
+        };
+        let sides = [(Side::User, &spec.user, &now.user), (Side::Item, &spec.item, &now.item)];
+        let towers = sides.into_iter().find_map(|(side, before, now)| growth::difference(side, before, now));
+        if let Some(difference) = growth::other_ids(&spec, &now).or(towers) {
+            return Err(Error::config(difference));
+        }
+        let (mut grown, mut vocabularies) = (BTreeMap::new(), Vocabularies::new());
+        for (side, name, feature) in config.all_features() {
+            let Some(table) = feature.table(name).filter(|table| *table == name) else { continue };
+            let Some(before) = known.remove(table) else { continue };
+            let counts = counted.remove(table).unwrap_or(Counts::new(before.value_type()));
+            let min_count = feature.min_count.unwrap_or(1);
+            let (vocabulary, growth) = counts
+                .grow(before, min_count, eviction)
+                .map_err(|error| Error::config(format!("features.{side}.{name}: values are {}", error.message)))?;
+            let of = spec.tables.get_mut(table).expect("every feature's table was found above");
+            (of.rows, of.min_count) = (vocabulary.len(), min_count);
+            vocabularies.insert(table.to_string(), vocabulary);
+            grown.insert(table.to_string(), growth);
+        }
+        Ok(Grown { learned: Learned { spec, vocabularies }, growth: grown })
     }
 }
 

@@ -9,6 +9,7 @@
 mod columns;
 mod encode;
 mod encoded;
+mod growth;
 mod hashing;
 mod learn;
 mod lists;
@@ -22,7 +23,8 @@ pub(crate) mod vocabulary;
 pub use columns::{Keys, id_keys, integers, numbers};
 pub use encode::Encoder;
 pub use encoded::{BatchColumn, Encoded, EncodedColumn, FeatureBatch};
-pub use learn::{Learned, Learner, Side};
+pub use growth::{Eviction, Growth};
+pub use learn::{Grown, Learned, Learner, Side};
 pub use spec::{
     AttentionSpec, CrossedColumn, Encoding, FeatureSpec, FeatureSpecEntry, GatingSpec, IdHash, LayerSpec,
     NormalizationSpec, RowHash, TableSpec, TowerSpec, ValueType,

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, Date32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef};
 
 use super::{Keys, ValueType};
 use crate::error::{Error, Result};
 use crate::kernels::random::fnv1a64;
 
-/// Rows of one table by value. The unknown rows stand first; known values follow by descending count, then by value.
+/// Rows of one table by value. The unknown rows stand first; known values follow by descending count, then by value. Where a model
+/// went on from an earlier day's, values that were known then come before those that are new.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vocabulary {
     pub unknown_rows: usize,
@@ -20,9 +21,18 @@ pub struct Vocabulary {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rows {
-    /// Value -> (row, count).
-    Int(HashMap<i64, (u32, u64)>),
-    Text(HashMap<Box<str>, (u32, u64)>),
+    Int(HashMap<i64, Entry>),
+    Text(HashMap<Box<str>, Entry>),
+}
+
+/// What is kept of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub row: u32,
+    /// Date of the last samples that had it, in days since 1970.
+    pub last_seen: i32,
+    /// How often those had it.
+    pub count: u64,
 }
 
 /// The vocabularies of all tables but those of buckets, by table name.
@@ -79,19 +89,26 @@ impl Counts {
         }
     }
 
-    pub fn into_vocabulary(self, min_count: u64, unknown_rows: usize) -> Vocabulary {
+    /// The first vocabulary of a table, counted on `day`.
+    pub fn into_vocabulary(self, min_count: u64, unknown_rows: usize, day: i32) -> Vocabulary {
         let rows = match self {
-            Counts::Int(counts) => Rows::Int(number(counts, min_count, unknown_rows)),
-            Counts::Text(counts) => Rows::Text(number(counts, min_count, unknown_rows)),
+            Counts::Int(counts) => Rows::Int(number(counts, min_count, unknown_rows, day)),
+            Counts::Text(counts) => Rows::Text(number(counts, min_count, unknown_rows, day)),
         };
         Vocabulary { unknown_rows, rows }
     }
 }
 
-fn number<V: Ord + Hash>(counts: HashMap<V, u64>, min_count: u64, unknown_rows: usize) -> HashMap<V, (u32, u64)> {
+fn number<V: Ord + Hash>(
+    counts: HashMap<V, u64>,
+    min_count: u64,
+    unknown_rows: usize,
+    last_seen: i32,
+) -> HashMap<V, Entry> {
     let mut kept: Vec<(V, u64)> = counts.into_iter().filter(|(_, count)| *count >= min_count).collect();
     kept.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    kept.into_iter().zip(unknown_rows as u32..).map(|((value, count), row)| (value, (row, count))).collect()
+    let entry = |row: u32, count: u64| Entry { row, last_seen, count };
+    kept.into_iter().zip(unknown_rows as u32..).map(|((value, count), row)| (value, entry(row, count))).collect()
 }
 
 impl Vocabulary {
@@ -125,11 +142,11 @@ impl Vocabulary {
         match (&self.rows, keys) {
             (Rows::Int(rows), Keys::Int(keys)) => {
                 let value = keys.value(at);
-                rows.get(&value).map(|found| found.0).or_else(|| unknown(fnv1a64(&value.to_le_bytes())))
+                rows.get(&value).map(|found| found.row).or_else(|| unknown(fnv1a64(&value.to_le_bytes())))
             }
             (Rows::Text(rows), Keys::Text(keys)) => {
                 let value = keys.value(at);
-                rows.get(value).map(|found| found.0).or_else(|| unknown(fnv1a64(value.as_bytes())))
+                rows.get(value).map(|found| found.row).or_else(|| unknown(fnv1a64(value.as_bytes())))
             }
             (_, Keys::Int(_) | Keys::Text(_)) => None,
         }
@@ -144,31 +161,34 @@ pub(crate) fn schema() -> SchemaRef {
         Field::new("value_text", DataType::Utf8, true),
         Field::new("row", DataType::Int64, false),
         Field::new("count", DataType::Int64, false),
+        Field::new("last_seen", DataType::Date32, false),
     ]))
 }
 
 /// One vocabulary as rows of `vocabulary.parquet`, by row.
 pub(crate) fn to_arrow(table: &str, vocabulary: &Vocabulary) -> Result<RecordBatch> {
-    let (ints, texts, places): (ArrayRef, ArrayRef, Vec<(u32, u64)>) = match &vocabulary.rows {
+    let (ints, texts, entries): (ArrayRef, ArrayRef, Vec<Entry>) = match &vocabulary.rows {
         Rows::Int(rows) => {
             let mut sorted: Vec<_> = rows.iter().collect();
-            sorted.sort_unstable_by_key(|(_, place)| place.0);
+            sorted.sort_unstable_by_key(|(_, entry)| entry.row);
             let values = Int64Array::from_iter_values(sorted.iter().map(|(value, _)| **value));
             let none = StringArray::new_null(sorted.len());
-            (Arc::new(values), Arc::new(none), sorted.into_iter().map(|(_, place)| *place).collect())
+            (Arc::new(values), Arc::new(none), sorted.into_iter().map(|(_, entry)| *entry).collect())
         }
         Rows::Text(rows) => {
             let mut sorted: Vec<_> = rows.iter().collect();
-            sorted.sort_unstable_by_key(|(_, place)| place.0);
+            sorted.sort_unstable_by_key(|(_, entry)| entry.row);
             let values = StringArray::from_iter_values(sorted.iter().map(|(value, _)| value.as_ref()));
             let none = Int64Array::new_null(sorted.len());
-            (Arc::new(none), Arc::new(values), sorted.into_iter().map(|(_, place)| *place).collect())
+            (Arc::new(none), Arc::new(values), sorted.into_iter().map(|(_, entry)| *entry).collect())
         }
     };
-    let names = StringArray::from_iter_values(std::iter::repeat_n(table, places.len()));
-    let rows = Int64Array::from_iter_values(places.iter().map(|place| i64::from(place.0)));
-    let counts = Int64Array::from_iter_values(places.iter().map(|place| place.1 as i64));
-    RecordBatch::try_new(schema(), vec![Arc::new(names), ints, texts, Arc::new(rows), Arc::new(counts)])
+    let names = StringArray::from_iter_values(std::iter::repeat_n(table, entries.len()));
+    let rows = Int64Array::from_iter_values(entries.iter().map(|entry| i64::from(entry.row)));
+    let counts = Int64Array::from_iter_values(entries.iter().map(|entry| entry.count as i64));
+    let seen = Date32Array::from_iter_values(entries.iter().map(|entry| entry.last_seen));
+    let columns = vec![Arc::new(names) as ArrayRef, ints, texts, Arc::new(rows), Arc::new(counts), Arc::new(seen)];
+    RecordBatch::try_new(schema(), columns)
         .map_err(|error| Error::internal("cannot make the table of vocabularies").caused_by(error))
 }
 
@@ -180,8 +200,9 @@ pub(crate) fn extend(into: &mut Vocabularies, batch: &RecordBatch) -> Result<()>
     let (tables, texts) = tables.zip(texts).ok_or_else(damaged)?;
     let integers = |name: &str| column(name)?.as_primitive_opt::<Int64Type>().cloned().ok_or_else(damaged);
     let (ints, rows, counts) = (integers("value_int")?, integers("row")?, integers("count")?);
+    let seen = column("last_seen")?.as_primitive_opt::<Date32Type>().ok_or_else(damaged)?;
     for at in 0..batch.num_rows() {
-        let place = (rows.value(at) as u32, counts.value(at) as u64);
+        let place = Entry { row: rows.value(at) as u32, last_seen: seen.value(at), count: counts.value(at) as u64 };
         match into.get_mut(tables.value(at)).map(|vocabulary| &mut vocabulary.rows) {
             Some(Rows::Int(known)) if ints.is_valid(at) => drop(known.insert(ints.value(at), place)),
             Some(Rows::Text(known)) if texts.is_valid(at) => drop(known.insert(texts.value(at).into(), place)),
@@ -203,7 +224,7 @@ mod tests {
         let seen = keys(&["b", "a", "c", "c", "rare", "a", "b"]);
         let mut counts = Counts::new(ValueType::Varchar);
         (0..seen.len()).for_each(|at| counts.add(&seen, at, 1));
-        counts.into_vocabulary(2, 3)
+        counts.into_vocabulary(2, 3, 20_000)
     }
 
     #[test]
@@ -228,7 +249,7 @@ mod tests {
         let mut counts = Counts::new(ValueType::Bigint);
         let numbers = Keys::Int(Int64Array::from(vec![7, -1, 7]));
         (0..3).for_each(|at| counts.add(&numbers, at, 5));
-        let ints = counts.into_vocabulary(1, 1);
+        let ints = counts.into_vocabulary(1, 1, -5);
         let mut read = Vocabularies::new();
         read.insert("t".into(), Vocabulary { unknown_rows: 3, rows: Rows::Text(HashMap::new()) });
         read.insert("n".into(), Vocabulary { unknown_rows: 1, rows: Rows::Int(HashMap::new()) });

@@ -81,7 +81,7 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     let (start, digest) = parent::find(job, &plan.digest).await?;
     let mut digests_made = Digests { model: digest.clone(), ..Digests::default() };
     let checkpoints = keys::checkpoints(job.date, &digest);
-    let learned = async |folder: &str| train::run(job, &samples, &checkpoints, folder).await;
+    let learned = async |folder: &str| train::run(job, &samples, &start, &checkpoints, folder).await;
     let model = flow.stage(Stage::Train, &digest, learned).await?;
     if model.is_some() {
         train::remove_checkpoints(job, &checkpoints).await;

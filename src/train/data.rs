@@ -1,20 +1,22 @@
 //! The sample tables in memory, encoded once: u32 rows and f32 numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, RecordBatch};
 use futures::StreamExt;
 use tracing::{info, warn};
 
 use super::ids::IdMap;
-use super::objectives;
+use super::origin::{Origin, other_shape};
+use super::positives::Positives;
 use super::random;
 use super::tables::{check_columns, read};
 use crate::artifacts::SampleSet;
 use crate::config::{Config, ValidationSplit};
-use crate::error::{Error, Result};
-use crate::features::{Encoded, Encoder, FeatureSpec, Learned, Learner, Side, Vocabularies, integers, numbers};
+use crate::error::{Context, Error, Result};
+use crate::features::{
+    Encoded, Encoder, Eviction, FeatureSpec, Grown, Growth, Learned, Learner, Side, Vocabularies, integers, numbers,
+};
 use crate::job::Job;
 
 /// For each row a list of items.
@@ -60,6 +62,10 @@ impl Lists {
 pub struct Data {
     pub spec: FeatureSpec,
     pub vocabularies: Vocabularies,
+    /// How the vocabularies came to be from those of the parent; empty without one.
+    pub growth: BTreeMap<String, Growth>,
+    /// Positives of the window that the parent was taught.
+    pub taught_before: u64,
     /// Features of the positives, and of the catalogue.
     pub users: Encoded,
     pub catalogue: Encoded,
@@ -76,17 +82,20 @@ pub struct Data {
     /// Rows of the positives to learn from, and those held out.
     pub training: Vec<u32>,
     pub validation: Vec<u32>,
-    /// By user: his items among the training rows, sorted.
+    /// By user: his items among the training rows and what the parent was taught, sorted.
     pub liked: Lists,
     /// ln of each item's share of the training rows; that of half a row for an item without any.
     pub log_share: Vec<f32>,
 }
 
 impl Data {
-    pub async fn load(job: &Job, samples: &SampleSet) -> Result<Data> {
+    /// All of the samples, for a start from nothing; or what `origin` has not been taught.
+    pub async fn load(job: &Job, samples: &SampleSet, mut origin: Option<&mut Origin<'_>>) -> Result<Data> {
         let config = &job.config;
         check_columns(config, samples)?;
-        let Learned { spec, vocabularies } = learn(job, samples).await?;
+        let Grown { learned: Learned { spec, vocabularies }, growth } =
+            learn(job, samples, origin.as_deref_mut()).await?;
+        let origin = origin.as_deref();
         let mut items = IdMap::default();
         let mut catalogue = Encoded::default();
         let encoder = Encoder::new(&spec, Side::Item, &vocabularies);
@@ -103,18 +112,22 @@ impl Data {
             )));
         }
         catalogue.shrink();
-        let mut positives = Positives::load(job, samples, &spec, &vocabularies, &items).await?;
-        let random = negatives(job, samples, "random_negatives", &positives.rows, &items).await?;
-        let hard = negatives(job, samples, "hard_negatives", &positives.rows, &items).await?;
+        let mut positives = Positives::load(job, samples, &spec, &vocabularies, &items, origin).await?;
+        let random = negatives(job, samples, "random_negatives", &positives, &items).await?;
+        let hard = negatives(job, samples, "hard_negatives", &positives, &items).await?;
         let (training, validation) = split(config, &positives.sample_ids, &positives.times);
         positives.times = Vec::new();
-        check_rows(config, &positives, &training)?;
-        let liked: Vec<(u32, u32)> =
+        if origin.is_none() || !positives.sample_ids.is_empty() {
+            check_rows(config, &positives, &training)?;
+        }
+        let mut liked: Vec<(u32, u32)> =
             training.iter().map(|row| (positives.user_of[*row as usize], positives.item_of[*row as usize])).collect();
         let mut counts = vec![0u32; catalogue.rows];
         liked.iter().for_each(|(_, item)| counts[*item as usize] += 1);
         let total = training.len().max(1) as f64;
         let log_share = counts.iter().map(|count| (f64::from(*count).max(0.5) / total).ln() as f32).collect();
+        let taught_before = positives.before.len() as u64;
+        liked.append(&mut positives.before);
         let mut liked = Lists::new(positives.user_count, &liked, &[]);
         (0..positives.user_count).for_each(|user| {
             let bounds = liked.bounds(user);
@@ -123,6 +136,7 @@ impl Data {
         info!(
             positives = positives.sample_ids.len(),
             validation = validation.len(),
+            taught_before,
             items = catalogue.rows,
             users = positives.user_count,
             random_negatives = random.items.len(),
@@ -133,6 +147,8 @@ impl Data {
         Ok(Data {
             spec,
             vocabularies,
+            growth,
+            taught_before,
             users,
             catalogue,
             sample_ids,
@@ -150,108 +166,7 @@ impl Data {
     }
 }
 
-/// The table `positives` without its features' raw values.
-#[derive(Default)]
-struct Positives {
-    users: Encoded,
-    sample_ids: Vec<i64>,
-    times: Vec<i64>,
-    user_of: Vec<u32>,
-    item_of: Vec<u32>,
-    weights: Vec<f32>,
-    objectives: Vec<u32>,
-    user_count: usize,
-    /// Row by sample_id.
-    rows: HashMap<i64, u32>,
-}
-
-impl Positives {
-    async fn load(
-        job: &Job,
-        samples: &SampleSet,
-        spec: &FeatureSpec,
-        vocabularies: &Vocabularies,
-        items: &IdMap,
-    ) -> Result<Self> {
-        let encoder = Encoder::new(spec, Side::User, vocabularies);
-        let mut users = IdMap::default();
-        let mut all = Positives::default();
-        let objectives = &job.config.training.objectives;
-        let (mut outside, mut weightless) = (0, 0);
-        let mut stream = read(job, samples, "positives");
-        while let Some(batch) = stream.next().await {
-            job.stop.check()?;
-            let batch = batch?;
-            let known = items.find(&batch, "positives", "item_id")?;
-            let held = objectives::held(&batch, objectives)?;
-            let given = numbers(&batch, "positives", "weight")?;
-            let weight = |row: usize| {
-                let given = given.as_ref().filter(|given| given.is_valid(row)).map_or(1.0, |given| given.value(row));
-                if objectives.is_empty() { given } else { held[row].1 * given }
-            };
-            let keep = |row: usize| known[row].is_some() && (objectives.is_empty() || weight(row) != 0.0);
-            let keep: BooleanArray = (0..batch.num_rows()).map(|row| Some(keep(row))).collect();
-            let unknown = known.iter().filter(|item| item.is_none()).count();
-            outside += unknown;
-            weightless += batch.num_rows() - keep.true_count() - unknown;
-            let kept = |row: &usize| keep.value(*row);
-            if given.is_some() || !objectives.is_empty() {
-                all.weights.extend((0..batch.num_rows()).filter(kept).map(|row| weight(row) as f32));
-            }
-            if !objectives.is_empty() {
-                all.objectives.extend((0..batch.num_rows()).filter(kept).map(|row| held[row].0));
-            }
-            all.item_of.extend((0..batch.num_rows()).filter(kept).filter_map(|row| known[row]));
-            let batch = filter_record_batch(&batch, &keep)
-                .map_err(|error| Error::internal("cannot filter positives").caused_by(error))?;
-            all.user_of.extend(users.number(&batch, "positives", "user_id")?);
-            all.sample_ids.extend(integers(&batch, "positives", "sample_id")?.values());
-            if job.config.training.validation.split == ValidationSplit::Latest {
-                all.times.extend(integers(&batch, "positives", "event_time")?.values());
-            }
-            encoder.encode("positives", &batch, &mut all.users)?;
-        }
-        if outside > 0 {
-            warn!(rows = outside, "positives whose item is not in item_features are left out");
-        }
-        if weightless > 0 {
-            info!(rows = weightless, "positives for which no objective holds are left out");
-        }
-        if !objectives.is_empty() {
-            info!(rows = ?objectives::counts(objectives, &all.objectives), "positives of each objective");
-        }
-        if all.sample_ids.is_empty() && weightless > 0 {
-            return Err(Error::config(format!(
-                "training.objectives: none of {} holds for any of the {weightless} positives; look at the columns in the SQL",
-                objectives.keys().cloned().collect::<Vec<_>>().join(", ")
-            )));
-        }
-        if all.sample_ids.is_empty() {
-            return Err(Error::config(
-                "positives: no rows to learn from; look at the date, the sources' windows and the SQL",
-            ));
-        }
-        if let Some(bad) = all.weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
-            return Err(Error::config(format!(
-                "positives.weight: found {} at sample_id {}, expected a finite number of at least 0",
-                all.weights[bad], all.sample_ids[bad]
-            )));
-        }
-        all.users.shrink();
-        all.user_count = users.len();
-        all.rows.reserve(all.sample_ids.len());
-        for (row, sample) in all.sample_ids.iter().enumerate() {
-            if all.rows.insert(*sample, row as u32).is_some() {
-                return Err(Error::config(format!(
-                    "positives: sample_id {sample} stands twice; make it unique in the SQL"
-                )));
-            }
-        }
-        Ok(all)
-    }
-}
-
-async fn learn(job: &Job, samples: &SampleSet) -> Result<Learned> {
+async fn learn(job: &Job, samples: &SampleSet, origin: Option<&mut Origin<'_>>) -> Result<Grown> {
     let facts = &samples.record.facts;
     let mut learner = Learner::new(&job.config);
     for (table, side) in [("positives", Side::User), ("item_features", Side::Item)] {
@@ -264,17 +179,21 @@ async fn learn(job: &Job, samples: &SampleSet) -> Result<Learned> {
             }
         }
     }
-    learner.finish(facts.user_id_type, facts.item_id_type)
+    let day = job.date.0.signed_duration_since(chrono::NaiveDate::default()).num_days() as i32;
+    let Some(origin) = origin else {
+        let learned = learner.finish(facts.user_id_type, facts.item_id_type, day)?;
+        return Ok(Grown { learned, growth: BTreeMap::new() });
+    };
+    let eviction = Eviction { day, after: job.config.warm_start.evict_after_days };
+    learner
+        .finish_from(origin.take_learned()?, facts.user_id_type, facts.item_id_type, eviction)
+        .map_err(|error| other_shape(&error.message))
+        .while_(|| format!("going on from {}", origin.parent().in_words()))
 }
 
 /// A table of negatives, by row of its positive. Without the table nothing is a negative there.
-async fn negatives(
-    job: &Job,
-    samples: &SampleSet,
-    table: &str,
-    rows: &HashMap<i64, u32>,
-    items: &IdMap,
-) -> Result<Lists> {
+async fn negatives(job: &Job, samples: &SampleSet, table: &str, positives: &Positives, items: &IdMap) -> Result<Lists> {
+    let rows: &HashMap<i64, u32> = &positives.rows;
     let (mut entries, mut probabilities) = (Vec::new(), Vec::new());
     let mut lost = 0;
     if samples.record.facts.tables.contains_key(table) {
@@ -304,7 +223,8 @@ async fn negatives(
             }
         }
     }
-    if lost > 0 {
+    // those of positives that the parent was taught have nothing to be learned with
+    if lost > 0 && positives.before.is_empty() {
         warn!(
             table,
             rows = lost,

@@ -9,7 +9,10 @@ mod metrics;
 mod mining;
 mod objectives;
 mod optimizer;
+mod origin;
+mod positives;
 mod random;
+mod rows;
 mod schedule;
 mod state;
 mod step;
@@ -25,7 +28,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tracing::{Span, debug, info};
+use tracing::{Span, debug, info, warn};
 
 use self::batches::{Batch, Batches};
 pub use self::checkpoint::remove as remove_checkpoints;
@@ -34,11 +37,13 @@ use self::data::Data;
 use self::diagnosis::check_loss;
 use self::metrics::Metrics;
 use self::mining::Mined;
+use self::origin::Origin;
 use self::state::State;
 use self::step::Trainer;
+use self::trained::Trained;
 use self::validation::Validation;
-use crate::artifacts::{SampleSet, TrainFacts, Written, keys};
-use crate::config::Training;
+use crate::artifacts::{SampleSet, Start, StartFacts, TrainFacts, Written, keys};
+use crate::config::{Config, Training};
 use crate::error::{Kind, Result};
 use crate::job::{Job, thread_pool};
 use crate::model::{Files, device};
@@ -46,14 +51,26 @@ use crate::model::{Files, device};
 /// Batches that wait for their step, at most.
 const BATCHES_AHEAD: usize = 2;
 
-/// Learns both towers from the samples, and writes the model to `folder`. `checkpoints` is where a training of the same inputs
+/// Learns both towers from the samples, from nothing or going on from a parent, and writes the model to `folder`. `checkpoints` is where a training of the same inputs
 /// leaves off and goes on, see [`crate::artifacts::keys::checkpoints`].
-pub async fn run(job: &Job, samples: &SampleSet, checkpoints: &str, folder: &str) -> Result<Written<TrainFacts>> {
-    let data = Data::load(job, samples).await?;
+pub async fn run(
+    job: &Job,
+    samples: &SampleSet,
+    start: &Start,
+    checkpoints: &str,
+    folder: &str,
+) -> Result<Written<TrainFacts>> {
+    info!(start = start.why, "starts");
+    let mut origin = Origin::load(job, start).await?;
+    let job = &origin.as_ref().map_or_else(|| job.clone(), Origin::job);
+    let data = Data::load(job, samples, origin.as_mut()).await?;
+    if data.training.is_empty() {
+        warn!(start = start.why, "no positives after the parent's date: its weights stay as they are");
+    }
     let pool = thread_pool(job.config.training.threads)?;
     let attempt = folder.rsplit('/').nth(1).unwrap_or(folder);
     let mut checkpoints = Checkpoints::new(job, &data, checkpoints, attempt, Handle::current());
-    let (state, trainer) = pool.install(|| fit(job, &data, &mut checkpoints))?;
+    let (state, trainer) = pool.install(|| fit(job, &data, origin.as_ref(), &mut checkpoints))?;
     let mut files = Files::new(&job.output, folder);
     let inv_temperature = match state.earlier_best() {
         None => {
@@ -71,11 +88,16 @@ pub async fn run(job: &Job, samples: &SampleSet, checkpoints: &str, folder: &str
     };
     files.spec(&data.spec, &data.vocabularies).await?;
     files.put(keys::TRAINING_LOG, state.metrics.text.clone().into_bytes(), None).await?;
-    Ok(Written { files: files.finish(), facts: facts(&job.config.training, &data, &state, inv_temperature) })
+    Ok(Written { files: files.finish(), facts: facts(&job.config, &data, start, &state, inv_temperature) })
 }
 
 /// The loop: epochs of steps, a measurement after each, an end when it no longer gets better. Returns the last weights.
-fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Result<(State, Trainer<'a>)> {
+fn fit<'a>(
+    job: &'a Job,
+    data: &'a Data,
+    origin: Option<&Origin<'_>>,
+    checkpoints: &mut Checkpoints,
+) -> Result<(State, Trainer<'a>)> {
     let training = &job.config.training;
     let device = device(&training.device)?;
     let validation = Validation::new(data, training);
@@ -83,16 +105,25 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
     let steps = Batches::steps(data, training);
     let total = steps as u64 * u64::from(training.epochs);
     let bar = job.progress.bar("train", training.epochs as u64 * data.training.len() as u64);
+    let goes_on = |state: &State, trained: Trained| {
+        let span = state.first_step..state.first_step + total;
+        Trainer::with(&job.config, &data.spec, device.clone(), span, trained)
+    };
     let (mut state, mut trainer, mut kept) = match checkpoints.resume(&device)? {
-        None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone(), total), None),
-        Some(Resumed { state, trained, mined }) => {
-            (state, Trainer::with(&job.config, &data.spec, device.clone(), total, trained), mined)
-        }
+        None => match origin {
+            None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone(), total), None),
+            Some(origin) => {
+                let trained = origin.weights(&job.config, data, &device)?;
+                let state = State { first_step: trained.optimizers.steps, ..State::new() };
+                (state.clone(), goes_on(&state, trained), None)
+            }
+        },
+        Some(Resumed { state, trained, mined }) => (state.clone(), goes_on(&state, trained), mined),
     };
     let mut metrics = Metrics::new(job, checkpoints.digest(), trainer.optimizers.steps)?;
     let before = (state.epoch as usize - 1) * data.training.len() + state.step * training.batch_size;
     bar.advance(before as u64);
-    while !state.is_over(training) {
+    while !state.is_over(training) && !data.training.is_empty() {
         let (epoch, first) = (state.epoch, state.step);
         let started = Instant::now();
         let mine = || Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop);
@@ -148,7 +179,8 @@ fn fit<'a>(job: &'a Job, data: &'a Data, checkpoints: &mut Checkpoints) -> Resul
     Ok((state, trainer))
 }
 
-fn facts(training: &Training, data: &Data, state: &State, inv_temperature: f64) -> TrainFacts {
+fn facts(config: &Config, data: &Data, start: &Start, state: &State, inv_temperature: f64) -> TrainFacts {
+    let training = &config.training;
     let epochs = state.facts();
     let seconds: f64 = epochs.iter().map(|epoch| epoch.seconds).sum();
     TrainFacts {
@@ -161,7 +193,19 @@ fn facts(training: &Training, data: &Data, state: &State, inv_temperature: f64) 
         objectives: objectives::counts(&training.objectives, &data.objectives),
         temperature: 1.0 / inv_temperature,
         tables: data.spec.tables.iter().map(|(name, table)| (name.clone(), table.rows as u64)).collect(),
-        examples_per_second: data.training.len() as f64 * epochs.len() as f64 / seconds,
+        start: StartFacts {
+            parent: start.parent.clone(),
+            why: start.why.clone(),
+            taught_before: data.taught_before,
+            added: data.growth.iter().map(|(name, growth)| (name.clone(), growth.added as u64)).collect(),
+            evicted: data.growth.iter().map(|(name, growth)| (name.clone(), growth.evicted.len() as u64)).collect(),
+        },
+        shape: origin::shape(config),
+        examples_per_second: if seconds > 0.0 {
+            data.training.len() as f64 * epochs.len() as f64 / seconds
+        } else {
+            0.0
+        },
         epochs,
     }
 }

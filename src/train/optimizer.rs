@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Tensor, TensorData};
 
+use super::rows::regrow;
 use crate::artifacts::keys;
 use crate::config::{TableOptimizer, Training};
 use crate::error::Result;
+use crate::features::Growth;
 use crate::kernels::math::dot_f64;
 use crate::kernels::pooling::RowGradients;
 use crate::kernels::tables::{EmbeddingTable, LazyAdam, Moments, RowwiseAdagrad};
@@ -120,6 +122,14 @@ impl Optimizers {
                 let adam = LazyAdam { learning_rate, betas: BETAS, epsilon, weight_decay, step: self.steps + 1 };
                 table.apply_adam(gradients, moments, &adam);
             }
+        }
+    }
+
+    /// Moments of a table in the places that its rows have now; those of new rows are zero.
+    pub fn regrow(&mut self, table: &str, growth: &Growth, weights: &Weights) {
+        if let (Some(moments), Some(table)) = (self.moments.get_mut(table), weights.tables.get(table)) {
+            regrow(&mut moments.first, table.dim, growth);
+            regrow(&mut moments.second, table.dim, growth);
         }
     }
 

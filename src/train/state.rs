@@ -30,6 +30,9 @@ pub struct State {
     /// From 1.
     pub epoch: u32,
     pub step: usize,
+    /// Steps that were made before this training, by the model it went on from.
+    #[serde(default)]
+    pub first_step: u64,
     /// Of the epoch at hand so far: losses of the rows over the number of all rows to learn from.
     pub loss: Exact,
     /// What its steps took.
@@ -63,6 +66,7 @@ impl State {
         State {
             epoch: 1,
             step: 0,
+            first_step: 0,
             loss: Exact(0.0),
             seconds: 0.0,
             epochs: Vec::new(),

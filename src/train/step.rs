@@ -1,5 +1,6 @@
 //! One training step, from a batch to changed weights.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
@@ -35,8 +36,8 @@ pub struct Trainer<'a> {
     config: &'a Config,
     spec: &'a FeatureSpec,
     device: Device,
-    /// Steps of the whole training, for the schedule of the rates.
-    total: u64,
+    /// First and last step of this training, for the schedule of the rates.
+    span: Range<u64>,
     pub weights: Weights,
     pub optimizers: Optimizers,
     pub profile: Profile,
@@ -62,22 +63,22 @@ impl<'a> Trainer<'a> {
     pub fn new(config: &'a Config, spec: &'a FeatureSpec, device: Device, total: u64) -> Self {
         let weights = Weights::new(spec, config.training.seed, config.model.temperature, &device);
         let optimizers = Optimizers::new(&config.training, &weights);
-        Trainer::with(config, spec, device, total, Trained { weights, optimizers })
+        Trainer::with(config, spec, device, 0..total, Trained { weights, optimizers })
     }
 
-    /// Goes on from weights and the state of their optimizers.
+    /// Goes on from weights and the state of their optimizers, for the steps `span` of all that they have made and are to make.
     pub fn with(
         config: &'a Config,
         spec: &'a FeatureSpec,
         device: Device,
-        total: u64,
+        span: Range<u64>,
         Trained { weights, optimizers }: Trained,
     ) -> Self {
         Trainer {
             config,
             spec,
             device,
-            total,
+            span,
             weights,
             optimizers,
             profile: Profile::default(),
@@ -116,7 +117,7 @@ impl<'a> Trainer<'a> {
 
     /// Learning rates of the next step.
     pub fn rates(&self) -> Rates {
-        Rates::at(&self.config.training, self.optimizers.steps, self.total)
+        Rates::at(&self.config.training, self.optimizers.steps - self.span.start, self.span.end - self.span.start)
     }
 
     /// Losses of the rows of the last batch.

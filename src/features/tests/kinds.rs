@@ -22,7 +22,7 @@ fn learn(user: &str, columns: &Columns) -> Result<Learned> {
     positives.push(("item_id", ids.clone()));
     learner.positives(&RecordBatch::try_from_iter(positives).unwrap())?;
     learner.items(&RecordBatch::try_from_iter([("item_id", ids)]).unwrap())?;
-    learner.finish(IdType::Bigint, IdType::Bigint)
+    learner.finish(IdType::Bigint, IdType::Bigint, 20_000)
 }
 
 fn encode(learned: &Learned, columns: &Columns) -> Result<FeatureBatch> {

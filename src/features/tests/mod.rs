@@ -52,7 +52,7 @@ fn encoded() -> (Learned, Encoded) {
     let mut learner = Learner::new(&config);
     learner.positives(&positives()).unwrap();
     learner.items(&RecordBatch::try_from_iter([("item_id", items)]).unwrap()).unwrap();
-    let learned = learner.finish(IdType::Bigint, IdType::Bigint).unwrap();
+    let learned = learner.finish(IdType::Bigint, IdType::Bigint, 20_000).unwrap();
     let mut encoded = Encoded::default();
     let encoder = Encoder::new(&learned.spec, Side::User, &learned.vocabularies);
     encoder.encode("positives", &positives(), &mut encoded).unwrap();
@@ -113,7 +113,7 @@ fn numbers_that_are_not_finite_or_too_large_to_square_leave_the_others_usable() 
     let mut learner = Learner::new(&config);
     learner.positives(&batch).unwrap();
     learner.items(&RecordBatch::try_from_iter([("item_id", items)]).unwrap()).unwrap();
-    let learned = learner.finish(IdType::Bigint, IdType::Bigint).unwrap();
+    let learned = learner.finish(IdType::Bigint, IdType::Bigint, 20_000).unwrap();
     let text = serde_json::to_string(&learned.spec).unwrap();
     assert!(serde_json::from_str::<FeatureSpec>(&text).is_ok(), "an infinite deviation would be null: {text}");
     let mut encoded = Encoded::default();

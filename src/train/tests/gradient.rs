@@ -197,7 +197,7 @@ async fn a_step_of_another_loss_takes_every_setting_of_its_negatives() {
     ] {
         let planted = Planted::new("another-loss", 600, &[&shared[..], &more[..]].concat()).await;
         let config = &planted.job.config;
-        let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+        let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
         let mut batches = Batches::new(&data, &config.training);
         batches.start_epoch(1);
         let batch = batches.batch(0);
@@ -241,7 +241,7 @@ async fn check(name: &str, changes: &[&str]) {
     all.extend(changes);
     let planted = Planted::new(name, 600, &all).await;
     let config = &planted.job.config;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let mut batches = Batches::new(&data, &config.training);
     batches.start_epoch(1);
     let batch = batches.batch(0);

@@ -8,7 +8,7 @@ use crate::train::data::Data;
 /// Recall@10 of popularity, and of a training with these settings.
 async fn recalls(name: &str, changes: &[&str]) -> (f64, f64) {
     let planted = Planted::new(name, 6000, changes).await;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let trained = planted.train("model").await.unwrap();
     let first = trained.facts.epochs.first().unwrap();
     assert!(trained.facts.epochs.last().unwrap().loss < first.loss, "{name}: {:?}", trained.facts.epochs);
@@ -50,7 +50,7 @@ async fn a_temperature_is_learned_where_the_loss_has_one() {
 async fn no_negative_is_hard_before_its_epoch() {
     let changes = ["training.hard_from_epoch=2", "training.online_hard=1"];
     let planted = Planted::new("curriculum", 500, &changes).await;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let mut batches = Batches::new(&data, &planted.job.config.training);
     let mut of_epoch = |epoch: u32| {
         batches.start_epoch(epoch);

@@ -11,7 +11,7 @@ use crate::train::step::Trainer;
 /// A training's data with the weights that some steps have left.
 async fn taught(name: &str, mining: &str) -> (Planted, Data, Weights) {
     let planted = Planted::new(name, 600, &[&format!("training.self_mined={mining}")]).await;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let config = &planted.job.config;
     let mut batches = Batches::new(&data, &config.training);
     batches.start_epoch(1);

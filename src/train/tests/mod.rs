@@ -24,7 +24,7 @@ pub fn popularity_recall(data: &Data) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_taste_is_found_far_better_than_by_popularity() {
     let planted = Planted::new("taste", 6000, &[]).await;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let trained = planted.train("model").await.unwrap();
     let (recall, popularity) = (trained.facts.best_recall.unwrap(), popularity_recall(&data));
     assert!(recall > 0.3 && recall > 3.0 * popularity, "recall@10 {recall:.3}, popularity {popularity:.3}");
@@ -37,7 +37,7 @@ async fn a_planted_taste_is_found_far_better_than_by_popularity() {
 async fn adam_on_the_tables_and_a_falling_rate_find_the_taste_too() {
     let rates = "training.learning_rate={dense: 0.005, tables: 0.01, warmup_steps: 5, schedule: cosine}";
     let planted = Planted::new("adam", 6000, &["training.table_optimizer=adam", rates]).await;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let trained = planted.train("model").await.unwrap();
     let (recall, popularity) = (trained.facts.best_recall.unwrap(), popularity_recall(&data));
     assert!(recall > 0.3 && recall > 3.0 * popularity, "recall@10 {recall:.3}, popularity {popularity:.3}");
@@ -168,7 +168,7 @@ async fn without_a_row_to_learn_from_training_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn masks_leave_out_the_users_other_positives_and_nothing_else() {
     let planted = Planted::new("masks", 2000, &["training.batch_size=512"]).await;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let training = &planted.job.config.training;
     let mut batches = Batches::new(&data, training);
     batches.start_epoch(1);

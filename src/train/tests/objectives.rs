@@ -12,7 +12,7 @@ fn holds(row: u64) -> (bool, bool) {
 async fn a_positive_weighs_the_sum_of_what_holds_and_one_without_is_left_out() {
     let changes = ["training.objectives={clicked: 1.5, bought: 4}", "training.epochs=1"];
     let planted = Planted::new("objectives", 900, &changes).await;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let mut left: Vec<u64> = (0..900).filter(|row| holds(*row) != (false, false)).collect();
     for (at, sample) in data.sample_ids.iter().enumerate() {
         let row = (sample + 3) as u64 / 17;

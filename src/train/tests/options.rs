@@ -34,7 +34,7 @@ async fn with_every_option_the_files_are_the_same_for_any_number_of_threads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_every_option_a_model_reads_back_as_it_was_in_memory() {
     let planted = Planted::new("options-reload", 1000, &OPTIONS).await;
-    let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+    let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let mut trainer = Trainer::new(&planted.job.config, &data.spec, device("cpu").unwrap(), 100);
     let mut batches = Batches::new(&data, &planted.job.config.training);
     batches.start_epoch(1);

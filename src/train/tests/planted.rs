@@ -9,7 +9,7 @@ use arrow::array::{
 };
 
 use crate::artifacts::{
-    Column, Done, IdType, Measured, SampleFacts, SampleSet, StageRecord, TableFacts, TrainFacts, Written,
+    Column, Done, IdType, Measured, SampleFacts, SampleSet, StageRecord, Start, TableFacts, TrainFacts, Written,
 };
 use crate::config::{Config, Overrides};
 use crate::error::Result;
@@ -90,7 +90,7 @@ impl Planted {
     }
 
     pub async fn train(&self, folder: &str) -> Result<Written<TrainFacts>> {
-        crate::train::run(&self.job, &self.samples, "checkpoints", folder).await
+        crate::train::run(&self.job, &self.samples, &Start::cold("a test"), "checkpoints", folder).await
     }
 }
 
