@@ -21,6 +21,12 @@ pub struct Args {
     pub users: u32,
     #[arg(long, default_value_t = 2000)]
     pub items: u32,
+    /// Items that each later day adds [default: one in a hundred of the first ones]
+    #[arg(long)]
+    pub new_items: Option<u32>,
+    /// Days that an interest of a user lasts until another takes its place [default: interests stay, and only trade places]
+    #[arg(long, value_name = "DAYS")]
+    pub drift: Option<u32>,
     /// Write ids as text
     #[arg(long)]
     pub string_ids: bool,
@@ -34,6 +40,8 @@ pub async fn run(args: Args) -> Result<()> {
         start: args.start,
         users: args.users,
         items: args.items,
+        new_items: args.new_items,
+        drift: args.drift,
         string_ids: args.string_ids,
     };
     let facts = generate::run(&out, &options).await?;

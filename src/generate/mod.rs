@@ -35,8 +35,14 @@ pub struct GenerateOptions {
     pub days: u32,
     pub seed: u64,
     pub users: u32,
-    /// Items on the first day; each later day adds one in a hundred of them.
+    /// Items on the first day.
     pub items: u32,
+    /// Items that each later day adds; one in a hundred of the first ones where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_items: Option<u32>,
+    /// Days that an interest of a user lasts until another takes its place. Not given, interests stay, and only trade places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<u32>,
     /// The first day.
     pub start: RunDate,
     /// Ids as text (`u000042`) in place of integers.
@@ -46,7 +52,16 @@ pub struct GenerateOptions {
 impl Default for GenerateOptions {
     fn default() -> Self {
         let start = chrono::NaiveDate::from_ymd_opt(2026, 11, 14).expect("it is a date");
-        GenerateOptions { days: 8, seed: 17, users: 3000, items: 2000, start: RunDate(start), string_ids: false }
+        GenerateOptions {
+            days: 8,
+            seed: 17,
+            users: 3000,
+            items: 2000,
+            new_items: None,
+            drift: None,
+            start: RunDate(start),
+            string_ids: false,
+        }
     }
 }
 
@@ -95,6 +110,8 @@ fn check(options: &GenerateOptions) -> Result<()> {
         ("--days", options.days, 1, 3660),
         ("--users", options.users, 1, 100_000_000),
         ("--items", options.items, 10, 10_000_000),
+        ("--new-items", options.new_items.unwrap_or(0), 0, 1_000_000),
+        ("--drift", options.drift.unwrap_or(1), 1, 36_600),
     ];
     for (flag, found, least, most) in limits {
         if !(least..=most).contains(&found) {

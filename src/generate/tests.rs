@@ -81,6 +81,24 @@ async fn a_folder_with_logs_of_other_options_is_refused() {
 }
 
 #[tokio::test]
+async fn with_drift_interests_give_way_to_others_and_the_catalogue_grows_as_told() {
+    let options = GenerateOptions { days: 61, drift: Some(20), new_items: Some(7), ..small() };
+    let world = World::new(&options);
+    assert_eq!((world.catalogue(0), world.catalogue(60)), (200, 620));
+    let steady = World::new(&GenerateOptions { drift: None, ..options });
+    // what one liked most: still near the top a day later, and for most users no longer after two months
+    let likes = |world: &World, user: usize, then: u32, later: u32| {
+        let before = world.taste(user, then);
+        let best = (0..200).max_by(|a, b| world.appeal(&before, *a).total_cmp(&world.appeal(&before, *b))).unwrap();
+        let after = world.taste(user, later);
+        (0..200).filter(|item| world.appeal(&after, *item) > world.appeal(&after, best)).count() < 20
+    };
+    let share = |world: &World, later: u32| (0..300).filter(|user| likes(world, *user, 0, later)).count();
+    assert!(share(&world, 1) > 250 && share(&world, 60) < 120, "{} {}", share(&world, 1), share(&world, 60));
+    assert!(share(&steady, 60) > 200, "{}", share(&steady, 60));
+}
+
+#[tokio::test]
 async fn clicks_follow_taste_and_not_only_popularity() {
     let (store, facts) = generated("taste", &small()).await;
     let rate = facts.clicks as f64 / facts.impressions as f64;

@@ -8,7 +8,7 @@ use super::random::{Random, Weighted};
 const DIMENSIONS: usize = 16;
 /// Publishers of one cluster of items.
 const PUBLISHERS: usize = 5;
-/// Share of the catalogue that is added each day.
+/// Share of the catalogue that is added each day, where the options do not say.
 const NEW_ITEMS: f64 = 0.01;
 
 type Point = [f64; DIMENSIONS];
@@ -19,6 +19,7 @@ mod stream {
     pub const PUBLISHER: u64 = 2;
     pub const ITEM: u64 = 3;
     pub const USER: u64 = 4;
+    pub const INTEREST: u64 = 5;
 }
 
 pub struct World {
@@ -30,6 +31,8 @@ pub struct World {
     /// Items on the first day, and items added on each later one.
     first_items: usize,
     new_items: usize,
+    /// Days that an interest lasts.
+    drift: Option<u32>,
 }
 
 pub struct User {
@@ -79,7 +82,10 @@ impl World {
             items: Vec::new(),
             centres,
             first_items: options.items as usize,
-            new_items: ((f64::from(options.items) * NEW_ITEMS) as usize).max(1),
+            new_items: options
+                .new_items
+                .map_or(((f64::from(options.items) * NEW_ITEMS) as usize).max(1), |new| new as usize),
+            drift: options.drift,
         };
         world.users = (0..options.users as usize).map(|user| world.user(user)).collect();
         world.items = (0..world.catalogue(options.days.saturating_sub(1))).map(|item| world.item(item)).collect();
@@ -146,19 +152,36 @@ impl World {
         }
     }
 
-    /// What a user likes on a day. The first two interests trade places over about a month.
-    pub fn taste(&self, user: usize, day: u32) -> Taste {
-        let user = &self.users[user];
-        let turn = (user.phase + f64::from(day) / 30.0).fract();
-        let first = 0.3 + 0.3 * (2.0 * turn - 1.0).abs();
-        let shares = [first, 0.9 - first, 0.15];
+    /// What a user likes on a day. The first two interests trade places over about a month; or, with drift, each rises, falls and
+    /// gives way to another, a third of its life after the one before.
+    pub fn taste(&self, number: usize, day: u32) -> Taste {
+        let user = &self.users[number];
+        let (mut clusters, mut shares) = (user.clusters, [0.0; 3]);
+        match self.drift {
+            None => {
+                let turn = (user.phase + f64::from(day) / 30.0).fract();
+                let first = 0.3 + 0.3 * (2.0 * turn - 1.0).abs();
+                shares = [first, 0.9 - first, 0.15];
+            }
+            Some(life) => {
+                for (slot, (cluster, share)) in clusters.iter_mut().zip(&mut shares).enumerate() {
+                    let age = user.phase + slot as f64 / 3.0 + f64::from(day) / f64::from(life);
+                    if age >= 1.0 {
+                        let which = (age as u64) << 2 | slot as u64;
+                        *cluster =
+                            Random::new(self.seed, stream::INTEREST, number as u64, which).below(self.centres.len());
+                    }
+                    *share = 0.05 + 0.6 * (1.0 - (2.0 * age.fract() - 1.0).abs());
+                }
+            }
+        }
         let mut at = user.own.map(|x| 0.35 * x);
-        for (share, cluster) in shares.iter().zip(user.clusters) {
+        for (share, cluster) in shares.iter().zip(clusters) {
             for (x, centre) in at.iter_mut().zip(&self.centres[cluster]) {
                 *x += share * centre;
             }
         }
-        Taste { at: unit(at), clusters: user.clusters, mix: Weighted::new(shares) }
+        Taste { at: unit(at), clusters, mix: Weighted::new(shares) }
     }
 
     /// How much more than another item a user would like this one; about -2 to 1.5.

@@ -9,10 +9,9 @@ use crate::model::Weights;
 
 /// Takes out the rows that are gone, in place, and appends zeros for those that are new. `width` values are one row.
 pub fn regrow(values: &mut Vec<f32>, width: usize, growth: &Growth) {
-    let rows = values.len() / width;
-    if let Some(first) = growth.evicted.first() {
-        let (mut gone, mut to) = (growth.evicted.iter().peekable(), *first as usize);
-        for row in to..rows {
+    if let Some(first) = growth.evicted.first().map(|row| *row as usize) {
+        let (mut gone, mut to) = (growth.evicted.iter().peekable(), first);
+        for row in first..values.len() / width {
             if gone.next_if(|gone| **gone as usize == row).is_none() {
                 values.copy_within(row * width..(row + 1) * width, to * width);
                 to += 1;
