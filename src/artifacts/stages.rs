@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{IdType, Parent, Statistics};
-use crate::storage::FileEntry;
+use super::{IdType, Parent, Statistics, keys};
+use crate::error::{Error, Result};
+use crate::storage::{FileEntry, Store, unseal};
 
 /// What a stage returns: the files it wrote and what it found out.
 pub struct Written<T> {
@@ -41,6 +43,20 @@ pub struct Measured {
 pub struct Done<T> {
     pub folder: String,
     pub record: StageRecord<T>,
+}
+
+impl<T: DeserializeOwned> Done<T> {
+    /// The finished stage that a release has in `folder`.
+    pub async fn read(output: &Store, folder: &str) -> Result<Done<T>> {
+        let key = format!("{folder}/{}", keys::MANIFEST);
+        let record = unseal(&output.get_existing(&key).await?).map_err(|why| {
+            Error::config(format!(
+                "{} is not a readable manifest: {why}; restore it, or roll back",
+                output.url_of(&key)
+            ))
+        })?;
+        Ok(Done { folder: folder.to_string(), record })
+    }
 }
 
 pub type SampleSet = Done<SampleFacts>;
@@ -163,6 +179,34 @@ pub struct EmbedFacts {
     /// Most that the length of a vector differs from 1, zero ones and those that are not finite left out.
     #[serde(default)]
     pub norm_error: f64,
+    #[serde(default)]
+    pub refresh: RefreshFacts,
+}
+
+/// Which vectors were made anew.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RefreshFacts {
+    /// In words: why all were, or from which parent the others are.
+    pub why: String,
+    pub fresh: u64,
+    /// Vectors that are the parent's.
+    pub kept: u64,
+    /// Recall of the probe users with the mixed vectors, and with all of them fresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<RefreshProbe>,
+}
+
+/// The measurement that decides whether vectors may be mixed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RefreshProbe {
+    pub users: u64,
+    pub items: u64,
+    pub k: usize,
+    pub mixed_recall: f64,
+    pub fresh_recall: f64,
+    /// The first over the second, and the least that it must be.
+    pub ratio: f64,
+    pub threshold: f64,
 }
 
 /// The index.
@@ -180,6 +224,36 @@ pub struct IndexFacts {
     pub recall: f64,
     pub trials: Vec<SearchTrial>,
     pub bytes: u64,
+    #[serde(default)]
+    pub build: BuildFacts,
+}
+
+/// How an index came to be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BuildFacts {
+    /// Whether the parent's index was updated; else all of it was built.
+    pub updated: bool,
+    /// In words.
+    pub why: String,
+    /// Vectors taken out of the parent's index, and put in.
+    pub removed: u64,
+    pub added: u64,
+    /// Of an index with inverted lists: how they fit the vectors now, and how they did when they were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<ListFacts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists_when_built: Option<ListFacts>,
+}
+
+/// How well inverted lists fit the vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ListFacts {
+    /// Mean squared distance of a vector from the centre of its list.
+    pub error: f64,
+    /// 1 when all lists are as long, more when they are not: the work of a search compared with lists of one length.
+    pub imbalance: f64,
+    /// Share of the exact top k that is found.
+    pub recall: f64,
 }
 
 /// One setting of the search parameters that was measured.

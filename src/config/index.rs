@@ -8,11 +8,38 @@ use serde::{Deserialize, Serialize};
 pub struct Embedding {
     /// Files that the item vectors are spread over.
     pub shards: usize,
+    /// Which items are embedded where a model went on from a parent.
+    pub refresh: Refresh,
+    /// With `appeared`: least recall of the mixed vectors as a share of that with all of them fresh, both measured by exact search on
+    /// the users of `holdout`. Below it all items are embedded after all. Higher is safer and refreshes more often.
+    pub min_refresh_recall: f64,
+    /// Users of `holdout` that this is measured with, at most.
+    pub probe_users: usize,
+    /// Items that are embedded anew to measure it, at most; a larger catalogue is thinned out, and what users must find is always in.
+    pub probe_items: usize,
+}
+
+/// Which item vectors are made anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Refresh {
+    /// All: one index holds vectors of one model.
+    #[default]
+    All,
+    /// Those of items that are new, whose features have changed, or that were liked after the parent's date. The others keep the
+    /// parent's vectors, which cost nothing and are searched with a user tower that has moved on.
+    Appeared,
 }
 
 impl Default for Embedding {
     fn default() -> Self {
-        Embedding { shards: 4 }
+        Embedding {
+            shards: 4,
+            refresh: Refresh::All,
+            min_refresh_recall: 0.98,
+            probe_users: 1000,
+            probe_items: 100_000,
+        }
     }
 }
 
@@ -34,6 +61,29 @@ pub struct Index {
     pub training_vectors: usize,
     /// Seed of the draw of those users.
     pub seed: u64,
+    /// How far an index may drift that is updated rather than built.
+    pub drift: IndexDrift,
+}
+
+/// Where most vectors are the parent's (`embedding.refresh: appeared`) and the index has inverted lists (IVF), the parent's index is
+/// updated: what is gone or changed is removed, what is new or changed is added. Its lists stay those of the day it was built for.
+/// When one of these is passed, it is built anew. Flat and HNSW indexes always are: faiss removes nothing from a graph, and a
+/// flat index is copied as fast as it is changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IndexDrift {
+    /// Largest mean squared distance of a vector from the centre of its list, as a multiple of that after the last building.
+    pub max_error_growth: f64,
+    /// Largest imbalance of the lists (1 when all are as long), as a multiple of that after the last building. Long lists are slow.
+    pub max_imbalance_growth: f64,
+    /// Most recall against exact search that may be lost since the last building.
+    pub max_recall_loss: f64,
+}
+
+impl Default for IndexDrift {
+    fn default() -> Self {
+        IndexDrift { max_error_growth: 1.2, max_imbalance_growth: 1.5, max_recall_loss: 0.01 }
+    }
 }
 
 impl Default for Index {
@@ -46,6 +96,7 @@ impl Default for Index {
             queries: 1000,
             training_vectors: 500_000,
             seed: 17,
+            drift: IndexDrift::default(),
         }
     }
 }

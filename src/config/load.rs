@@ -88,6 +88,10 @@ impl Config {
         positive("training.learning_rate.tables", self.training.learning_rate.tables)?;
         positive("training.validation.k", self.training.validation.k as f64)?;
         positive("embedding.shards", self.embedding.shards as f64)?;
+        positive("embedding.probe_users", self.embedding.probe_users as f64)?;
+        positive("embedding.probe_items", self.embedding.probe_items as f64)?;
+        positive("index.drift.max_error_growth", self.index.drift.max_error_growth)?;
+        positive("index.drift.max_imbalance_growth", self.index.drift.max_imbalance_growth)?;
         positive("index.k", self.index.k as f64)?;
         positive("index.training_vectors", self.index.training_vectors as f64)?;
         positive("index.queries", self.index.queries as f64)?;
@@ -97,6 +101,8 @@ impl Config {
         let not_negative = |key: &str, value: f64| {
             require(value >= 0.0 && value.is_finite(), key, &value.to_string(), "a number of at least 0")
         };
+        not_negative("embedding.min_refresh_recall", self.embedding.min_refresh_recall)?;
+        not_negative("index.drift.max_recall_loss", self.index.drift.max_recall_loss)?;
         not_negative("training.clip", self.training.clip)?;
         not_negative("training.checkpoint.minutes", self.training.checkpoint.minutes)?;
         not_negative("training.weight_decay", self.training.weight_decay)?;

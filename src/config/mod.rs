@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use duration::Duration;
 pub use evaluation::{Evaluation, Gates};
 pub use features::{Feature, FeatureKind, Features, NumericTransform, Pooling};
-pub use index::{Embedding, Index};
+pub use index::{Embedding, Index, IndexDrift, Refresh};
 pub use learning::{Checkpoint, LearningRate, Schedule, TableOptimizer};
 pub use load::Overrides;
 pub use loss::{Loss, LossKind, SelfMined};

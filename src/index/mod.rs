@@ -133,6 +133,7 @@ async fn build(
         recall,
         trials,
         bytes: files[0].bytes,
+        build: Default::default(),
     };
     Ok(Written { files, facts })
 }

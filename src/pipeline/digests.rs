@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::artifacts::Start;
-use crate::config::{Checkpoint, Config, Training};
+use crate::artifacts::{Digests, Start};
+use crate::config::{Checkpoint, Config, Refresh, Training};
 use crate::storage::sha256_hex;
 
 /// Raised by hand when a stage computes something else from the same inputs, so that old results are not taken for new ones.
@@ -25,12 +25,19 @@ pub fn train(config: &Config, samples: &str, start: &Start) -> String {
     digest("train", json!([samples, config.features, config.model, training, parent]))
 }
 
-pub fn embed(config: &Config, train: &str) -> String {
-    digest("embed", json!([train, config.embedding]))
+/// Vectors that stay are the parent's.
+pub fn embed(config: &Config, train: &str, start: &Start) -> String {
+    digest("embed", json!([train, config.embedding, parent_of_kept(config, start).map(|of| &of.embeddings)]))
 }
 
-pub fn index(config: &Config, embed: &str) -> String {
-    digest("index", json!([embed, config.index]))
+/// So is an index that is updated.
+pub fn index(config: &Config, embed: &str, start: &Start) -> String {
+    digest("index", json!([embed, config.index, parent_of_kept(config, start).map(|of| &of.index)]))
+}
+
+fn parent_of_kept<'a>(config: &Config, start: &'a Start) -> Option<&'a Digests> {
+    let parent = start.parent.as_ref().filter(|_| config.embedding.refresh == Refresh::Appeared);
+    parent.map(|parent| &parent.digests)
 }
 
 pub fn evaluate(config: &Config, index: &str) -> String {

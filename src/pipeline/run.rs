@@ -88,13 +88,14 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     }
     let Some(model) = model else { return Ok(flow.outcome("the model is trained")) };
 
-    let digest = digests::embed(&job.config, &digest);
+    let digest = digests::embed(&job.config, &digest, &start);
     digests_made.embeddings.clone_from(&digest);
-    let embeddings =
-        flow.stage(Stage::Embed, &digest, async |folder| embed::run(job, &samples, &model, folder).await).await?;
+    let embeddings = flow
+        .stage(Stage::Embed, &digest, async |folder| embed::run(job, &samples, &model, &start, folder).await)
+        .await?;
     let Some(embeddings) = embeddings else { return Ok(flow.outcome("the item vectors are written")) };
 
-    let digest = digests::index(&job.config, &digest);
+    let digest = digests::index(&job.config, &digest, &start);
     digests_made.index.clone_from(&digest);
     let built = async |folder: &str| index::run(job, &samples, &model, &embeddings, folder).await;
     let Some(item_index) = flow.stage(Stage::Index, &digest, built).await? else {

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::StreamExt;
 
-use crate::artifacts::{Done, EmbedFacts, Embeddings, Id, Release, StageRecord, keys};
-use crate::error::{Error, Result};
+use crate::artifacts::{Done, Embeddings, Id, Release};
+use crate::error::Result;
 use crate::retrieval::{exact_top, item_vectors, seeded_hash};
-use crate::storage::{Store, unseal};
+use crate::storage::Store;
 
 /// Items that are looked at, about: drawn by hash of their id, so that both releases give the same ones.
 const ITEMS: u64 = 20_000;
@@ -20,12 +20,7 @@ const NEIGHBOURS: usize = 10;
 
 /// The item vectors of a release, to be read.
 pub async fn embeddings_of(output: &Store, release: &Release) -> Result<Embeddings> {
-    let key = format!("{}/{}", release.embeddings, keys::MANIFEST);
-    let bytes = output.get_existing(&key).await?;
-    let record: StageRecord<EmbedFacts> = unseal(&bytes).map_err(|why| {
-        Error::config(format!("{} is not a readable manifest: {why}; restore it, or roll back", output.url_of(&key)))
-    })?;
-    Ok(Done { folder: release.embeddings.clone(), record })
+    Done::read(output, &release.embeddings).await
 }
 
 /// The share in 0..1 of the nearest neighbours that differ, over items of both; `None` when they share too few.

@@ -139,6 +139,7 @@ impl World {
             zero: 0,
             duplicate_ids: 0,
             norm_error: 0.0,
+            refresh: Default::default(),
         };
         let empty = SampleFacts {
             user_id_type: id_type,

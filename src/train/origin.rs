@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::data::Data;
 use super::rows::{fill_new_rows, regrow};
 use super::trained::Trained;
-use crate::artifacts::{Id, Parent, Release, SampleFacts, StageRecord, Start, TrainFacts, keys};
+use crate::artifacts::{Done, Id, Parent, Release, SampleSet, Start, TrainedModel};
 use crate::config::Config;
 use crate::error::{Context, Error, Kind, Result};
 use crate::features::{FeatureSpec, Keys, Learned, id_keys, integers};
@@ -63,14 +63,14 @@ impl<'a> Origin<'a> {
     async fn read(job: &'a Job, start: &'a Start, parent: &'a Parent) -> Result<Self> {
         let manifest = start.manifest.as_deref().ok_or_else(|| Error::internal("the parent has no manifest"))?;
         let store = &job.output;
-        let model: StageRecord<TrainFacts> = record(job, &manifest.model).await?;
-        if let Some(difference) = difference(&model.facts.shape, &shape(&job.config), "") {
+        let model: TrainedModel = Done::read(store, &manifest.model).await?;
+        if let Some(difference) = difference(&model.record.facts.shape, &shape(&job.config), "") {
             return Err(other_shape(&difference));
         }
         let (spec, vocabularies) = read_spec(store, &manifest.model, &manifest.files).await?;
-        let samples: StageRecord<SampleFacts> = record(job, &manifest.samples).await?;
+        let samples: SampleSet = Done::read(store, &manifest.samples).await?;
         let mut held_out: HashMap<Id, HashSet<Id>> = HashMap::new();
-        let mut pairs = id_pairs(store, &samples.facts, "holdout");
+        let mut pairs = id_pairs(store, &samples.record.facts, "holdout");
         while let Some(batch) = pairs.next().await {
             let (users, items) = batch?;
             for (user, item) in users.iter().zip(items.iter()) {
@@ -144,15 +144,6 @@ pub fn other_shape(difference: &str) -> Error {
     Error::config(format!(
         "{difference}: a model cannot go on in another shape; give --cold to start from nothing, or set it back"
     ))
-}
-
-async fn record<T: serde::de::DeserializeOwned>(job: &Job, folder: &str) -> Result<StageRecord<T>> {
-    let key = format!("{folder}/{}", keys::MANIFEST);
-    let bytes = job.output.get_existing(&key).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let url = job.output.url_of(&key);
-        Error::config(format!("{url} is not a readable manifest; give --cold to start without it")).caused_by(error)
-    })
 }
 
 fn id(keys: &Keys, at: usize) -> Id {

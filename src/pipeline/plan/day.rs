@@ -204,8 +204,8 @@ impl<'a> Draft<'a> {
 fn chain(job: &Job, samples: &str, start: &Start) -> [String; 6] {
     let config = &job.config;
     let train = digests::train(config, samples, start);
-    let embed = digests::embed(config, &train);
-    let index = digests::index(config, &embed);
+    let embed = digests::embed(config, &train, start);
+    let index = digests::index(config, &embed, start);
     let evaluate = digests::evaluate(config, &index);
     let publish = digests::publish(config, &evaluate);
     [samples.into(), train, embed, index, evaluate, publish]

@@ -106,7 +106,15 @@ async fn a_written_model_gives_the_vectors_of_the_one_in_memory() {
         assert!((norm - 1.0).abs() < 1e-5, "norm {norm}");
     }
     assert_eq!(towers.feature_columns(Side::User), ["history", "age", "country"]);
-    let embedded = crate::embed::run(&planted.job, &planted.samples, &model, "embeddings").await.unwrap();
+    let embedded = crate::embed::run(
+        &planted.job,
+        &planted.samples,
+        &model,
+        &crate::artifacts::Start::cold("a test"),
+        "embeddings",
+    )
+    .await
+    .unwrap();
     assert_eq!((embedded.facts.items, embedded.facts.zero, embedded.facts.duplicate_ids), (ITEMS as u64, 0, 0));
     let keys: Vec<&str> = embedded.files.iter().map(|file| file.key.as_str()).collect();
     assert_eq!(keys[0], "embeddings/part-00000-of-00004.parquet");

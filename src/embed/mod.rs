@@ -1,4 +1,8 @@
-//! The item tower over the whole catalogue: one vector an item, in files of like size.
+//! The item tower over the catalogue: one vector an item, in files of like size. Where told so, items that have not changed since
+//! the parent keep its vectors.
+
+mod probe;
+mod refresh;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use futures::StreamExt;
 use tracing::info;
 
-use crate::artifacts::{EmbedFacts, Id, Ids, SampleSet, TrainedModel, Written};
+use crate::artifacts::{EmbedFacts, Id, Ids, SampleSet, Start, TrainedModel, Written};
 use crate::error::{Error, Result};
 use crate::features::Side;
 use crate::job::{Job, thread_pool};
@@ -19,13 +23,20 @@ use crate::storage::{ShardWriter, read_parquet_stream, sorted_parts};
 const BATCH_ROWS: usize = 8192;
 
 /// Writes `part-00000-of-N.parquet …` with `item_id` and `vector` to `folder`.
-pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &str) -> Result<Written<EmbedFacts>> {
+pub async fn run(
+    job: &Job,
+    samples: &SampleSet,
+    model: &TrainedModel,
+    start: &Start,
+    folder: &str,
+) -> Result<Written<EmbedFacts>> {
     let towers = Towers::load(&job.output, &model.folder, &model.record.files).await?;
     let facts = &samples.record.facts;
     let table = facts
         .tables
         .get("item_features")
         .ok_or_else(|| Error::config("the samples have no table `item_features`; run the samples stage again"))?;
+    let (kept, refresh) = refresh::plan(job, samples, &towers, start).await?;
     let pool = thread_pool(job.config.training.threads)?;
     let shards = job.config.embedding.shards.min(table.rows.max(1) as usize);
     let vector =
@@ -42,6 +53,7 @@ pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &
         zero: 0,
         duplicate_ids: 0,
         norm_error: 0.0,
+        refresh,
     };
     let mut seen: HashSet<Id> = HashSet::with_capacity(table.rows as usize);
     let bar = job.progress.bar("embed", table.rows);
@@ -49,13 +61,14 @@ pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &
     while let Some(batch) = stream.next().await {
         job.stop.check()?;
         let batch = batch?;
-        let mut ids = Ids::new(facts.item_id_type);
-        let column = batch
-            .column_by_name("item_id")
-            .ok_or_else(|| Error::config("table `item_features` has no column `item_id`"))?;
-        ids.extend_from(column, "item_features.item_id")?;
+        let ids = refresh::ids_of(&batch, facts)?;
         found.duplicate_ids += ids.iter().filter(|id| !seen.insert(id.clone())).count() as u64;
-        let vectors = pool.install(|| towers.items(std::slice::from_ref(&batch)))?;
+        let (vectors, fresh) = pool.install(|| match &kept {
+            Some(kept) => kept.mixed(&towers, &ids, &batch),
+            None => towers.items(std::slice::from_ref(&batch)).map(|vectors| (vectors, ids.len() as u64)),
+        })?;
+        found.refresh.fresh += fresh;
+        found.refresh.kept += ids.len() as u64 - fresh;
         for vector in vectors.chunks_exact(towers.dim()) {
             found.non_finite += u64::from(vector.iter().any(|value| !value.is_finite()));
             let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
@@ -71,6 +84,12 @@ pub async fn run(job: &Job, samples: &SampleSet, model: &TrainedModel, folder: &
     }
     // few digits: a float of seventeen may come back from a manifest as its neighbour
     found.norm_error = (found.norm_error * 1e9).round() / 1e9;
+    info!(
+        refresh = found.refresh.why,
+        fresh = found.refresh.fresh,
+        kept = found.refresh.kept,
+        "which vectors are made anew"
+    );
     info!(items = found.items, dim = found.dim, files = shards, "embedded the catalogue");
     Ok(Written { files: writer.finish().await?, facts: found })
 }
