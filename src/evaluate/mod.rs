@@ -64,12 +64,12 @@ async fn look(
     let catalogue = Catalogue::read(store, facts, embeddings).await?;
     let parameters = &index.record.facts.parameters;
     let search = SearchIndex::load(store, &index.folder, &index.record.files, parameters).await?;
-    if *search.item_ids() != catalogue.ids {
-        return Err(Error::config(format!(
-            "{} and {} do not hold the same items in the same order; run the index stage again",
+    let search = search.in_order_of(&catalogue.ids).ok_or_else(|| {
+        Error::config(format!(
+            "{} and {} do not hold the same items; run the index stage again",
             index.folder, embeddings.folder
-        )));
-    }
+        ))
+    })?;
     let mut targets = Targets::read(store, facts, &catalogue.positions, config.users, config.seed).await?;
     let users = portrait::chosen(store, facts, &targets, config.seed).await?;
     let nothing = targets.users.is_empty();

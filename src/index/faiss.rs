@@ -1,13 +1,14 @@
 //! faiss, in our types and errors. Nothing else calls it.
 
 use std::mem::ManuallyDrop;
-use std::os::raw::c_int;
+use std::os::raw::{c_int, c_void};
 use std::path::Path;
 
 use faiss::MetricType;
 use faiss::index::autotune::ParameterSpace;
 use faiss::index::io::{read_index, write_index};
-use faiss::index::{FromInnerPtr, Index, IndexImpl, SearchResult, index_factory};
+use faiss::index::{FromInnerPtr, Idx, Index, IndexImpl, SearchResult, index_factory};
+use faiss::selector::IdSelector;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
@@ -16,6 +17,10 @@ unsafe extern "C" {
     // of the OpenMP runtime that faiss is linked with; they act on the calling thread
     fn omp_set_num_threads(threads: c_int);
     fn omp_get_max_threads() -> c_int;
+    // of faiss's own C interface; the Rust one has no name for these
+    fn faiss_IndexIVF_cast(index: *mut c_void) -> *mut c_void;
+    fn faiss_IndexIVF_imbalance_factor(lists: *const c_void) -> f64;
+    fn faiss_IndexIVF_quantizer(lists: *const c_void) -> *mut c_void;
 }
 
 /// Queries that one thread searches at a time. faiss searches fewer than 20 without a matrix product.
@@ -59,6 +64,48 @@ impl Faiss {
     /// Adds `[n, dim]` vectors at the next positions.
     pub fn add(&mut self, vectors: &[f32]) -> Result<(), faiss::error::Error> {
         if vectors.is_empty() { Ok(()) } else { self.inner.add(vectors) }
+    }
+
+    /// Puts `[n, dim]` vectors at places of their own, which must be free.
+    pub fn add_at(&mut self, vectors: &[f32], places: &[i64]) -> Result<(), faiss::error::Error> {
+        let places: Vec<Idx> = places.iter().map(|place| Idx::from(*place)).collect();
+        if vectors.is_empty() { Ok(()) } else { self.inner.add_with_ids(vectors, &places) }
+    }
+
+    /// Takes the vectors at these places out, and returns how many there were.
+    pub fn remove(&mut self, places: &[i64]) -> Result<usize, faiss::error::Error> {
+        let places: Vec<Idx> = places.iter().map(|place| Idx::from(*place)).collect();
+        if places.is_empty() { Ok(0) } else { self.inner.remove_ids(&IdSelector::batch(&places)?) }
+    }
+
+    /// Whether it has inverted lists that can be looked at.
+    pub fn has_lists(&self) -> bool {
+        !self.lists().is_null()
+    }
+
+    fn lists(&self) -> *mut c_void {
+        // SAFETY: the pointer is this living index's; the call looks at its type and returns it, or null for another type
+        unsafe { faiss_IndexIVF_cast(self.inner.inner_ptr().cast()) }
+    }
+
+    /// How well inverted lists fit `[n, dim]` vectors of length 1: their mean squared distance from the centre of their list, and the
+    /// imbalance of the lists.
+    pub fn fit(&self, vectors: &[f32]) -> Result<(f64, f64)> {
+        let lists = self.lists();
+        if lists.is_null() {
+            return Err(Error::internal("this index has no lists"));
+        }
+        // SAFETY: `lists` is this living index with inverted lists, which keeps its quantizer as long as it lives; the owner that is
+        // made of it here is never dropped
+        let (imbalance, mut centres) = unsafe {
+            let centres = IndexImpl::from_inner_ptr(faiss_IndexIVF_quantizer(lists).cast());
+            (faiss_IndexIVF_imbalance_factor(lists), ManuallyDrop::new(centres))
+        };
+        let nearest = on_threads(1, || centres.search(vectors, 1))
+            .map_err(|error| Error::internal("faiss cannot search the centres").caused_by(error))?;
+        // centres have length 1 too: faiss clusters for inner products on the sphere
+        let distances = nearest.distances.iter().map(|product| 2.0 - 2.0 * f64::from(*product));
+        Ok((distances.sum::<f64>() / nearest.distances.len().max(1) as f64, imbalance))
     }
 
     pub fn len(&self) -> usize {

@@ -5,7 +5,7 @@ use crate::retrieval::fixture::{World, clustered};
 use crate::storage::sha256_hex;
 
 async fn built(world: &World) -> Result<Written<IndexFacts>> {
-    build(&world.job, &world.samples, &world.tower, &world.embeddings, keys::INDEX).await
+    build(&world.job, &world.samples, &world.tower, &world.embeddings, &Start::cold("a test"), keys::INDEX).await
 }
 
 async fn load(world: &World, written: &Written<IndexFacts>) -> Result<SearchIndex> {

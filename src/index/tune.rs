@@ -8,7 +8,7 @@ use super::faiss::Faiss;
 use crate::artifacts::SearchTrial;
 use crate::error::Result;
 use crate::job::Stop;
-use crate::retrieval::{ExactSearch, Hit};
+use crate::retrieval::Hit;
 
 /// Scores this near count as equal: the index and the exact search round their sums differently.
 const TIE: f32 = 1e-6;
@@ -28,15 +28,26 @@ impl Truth {
         2 * k
     }
 
-    /// From an exact search that kept [`Truth::kept`] hits.
-    pub fn new(search: ExactSearch<'_>, k: usize) -> Self {
+    /// From what an exact search that kept [`Truth::kept`] hits has found.
+    pub fn new(found: Vec<Vec<Hit>>, k: usize) -> Self {
         let acceptable = |hits: Vec<Hit>| {
             let last = hits.get(k - 1).or(hits.last()).map_or(f32::NEG_INFINITY, |hit| hit.0 - TIE);
             let mut positions: Vec<u32> = hits.into_iter().filter(|hit| hit.0 >= last).map(|hit| hit.1).collect();
             positions.sort_unstable();
             positions
         };
-        Truth { k, acceptable: search.finish().into_iter().map(acceptable).collect() }
+        Truth { k, acceptable: found.into_iter().map(acceptable).collect() }
+    }
+
+    /// The same for an index that has row `i` at place `places[i]`.
+    pub fn at(mut self, places: Option<&[u32]>) -> Self {
+        if let Some(places) = places {
+            for rows in &mut self.acceptable {
+                rows.iter_mut().for_each(|row| *row = places[*row as usize]);
+                rows.sort_unstable();
+            }
+        }
+        self
     }
 
     /// Share of the exact top k among `positions`, `[queries, k]`, averaged over the queries.
@@ -106,11 +117,12 @@ fn time(index: &Faiss, queries: &[f32], k: usize) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retrieval::ExactSearch;
 
     fn truth(query: &[f32], items: &[f32], k: usize) -> Truth {
         let mut search = ExactSearch::new(query, 1, [Truth::kept(k)]);
         search.add(items);
-        Truth::new(search, k)
+        Truth::new(search.finish(), k)
     }
 
     #[test]

@@ -97,7 +97,7 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
 
     let digest = digests::index(&job.config, &digest, &start);
     digests_made.index.clone_from(&digest);
-    let built = async |folder: &str| index::run(job, &samples, &model, &embeddings, folder).await;
+    let built = async |folder: &str| index::run(job, &samples, &model, &embeddings, &start, folder).await;
     let Some(item_index) = flow.stage(Stage::Index, &digest, built).await? else {
         return Ok(flow.outcome("the index is built"));
     };

@@ -28,6 +28,9 @@ pub(super) async fn check(
         at_least("items", Some(index.items as f64), gates.min_items as f64),
         at_least("index_recall", Some(index.recall), gates.min_index_recall),
     ];
+    if let Some(probe) = vectors.refresh.probe.filter(|_| vectors.refresh.kept > 0) {
+        results.push(at_least("refresh_recall", Some(probe.ratio), probe.threshold));
+    }
     let deepest = |metrics: &Metrics| metrics.at.last_key_value().filter(|_| metrics.users > 0).map(|(_, at)| *at);
     let recall = deepest(&facts.exact).map(|at| at.recall);
     let ratio = |of: Option<f64>| Some(recall? / of.filter(|of| *of > 0.0)?);
