@@ -1,5 +1,5 @@
 # Each target does its own set-up: missing system packages, then the build.
-.PHONY: help setup install-deps build demo test soak lint bench release clean-demo
+.PHONY: help setup install-deps build demo test soak lint bench replay release clean-demo
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ lint: setup ## format, clippy with warnings denied, docs
 
 bench: setup ## speed of the parts
 	scripts/bench.sh
+
+replay: build ## thirty generated days, each from its parent and from nothing: recall and time of both
+	scripts/replay.sh
 
 release: setup ## an optimised program that runs from any folder: target/release/twotower
 	cargo build --release

@@ -34,7 +34,7 @@ fn train(world: &World, settings: &[&str]) -> Ran {
 fn expected(world: &World, settings: &[&str]) -> BTreeMap<String, Vec<u8>> {
     train(world, settings).expect(0);
     let found = model(world);
-    std::fs::remove_dir_all(world.folder.path().join("out/runs")).unwrap();
+    std::fs::remove_dir_all(runs(world)).unwrap();
     found
 }
 
@@ -56,6 +56,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect();
     found.sort();
     found
+}
+
+/// Candidates of the date.
+fn runs(world: &World) -> PathBuf {
+    world.folder.path().join(format!("out/runs/dt={DATE}"))
 }
 
 fn checkpoints(world: &World) -> PathBuf {
@@ -82,7 +87,7 @@ fn wait_for(world: &World, place: &str) {
 
 /// What the training of the date has written, by file name.
 fn model(world: &World) -> BTreeMap<String, Vec<u8>> {
-    let all = files(&world.folder.path().join("out/runs"));
+    let all = files(&runs(world));
     let manifest = all.iter().find(|path| path.ends_with("model/manifest.json")).expect("a model is there");
     let of = files(manifest.parent().unwrap()).into_iter().filter(|path| !path.ends_with("manifest.json"));
     of.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap())).collect()
@@ -120,6 +125,33 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bytes() {
     }
     let ran = train(&world, &settings).expect(0);
     assert!(ran.stderr.contains("goes on from a checkpoint"), "{}", ran.stderr);
+    assert_same(&world, &expected);
+}
+
+#[test]
+fn a_training_that_goes_on_from_a_parent_and_is_killed_ends_with_the_same_bytes() {
+    let world = World::local().with_logs(7, &[]);
+    let settings = [
+        "training.table_optimizer=adam",
+        "training.learning_rate={dense: 0.002, tables: 0.002, warmup_steps: 20, schedule: cosine, final: 0.1}",
+        "model.learn_temperature=true",
+        "model.user_tower.dropout=0.1",
+        "warm_start.epochs=6",
+    ];
+    let given: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
+    let parent = ["--date", "2026-11-19", "--set", "sources.impressions.days=-5..0"];
+    world.job(&["run"], &[&parent[..], &given].concat()).expect(0);
+    world.job(&["samples"], &["--date", DATE]).expect(0);
+    let expected = expected(&world, &settings);
+    for place in ["00001-000000004", "00004-000000002"] {
+        let mut child = start(&world, &[&settings[..], &[OFTEN]].concat());
+        wait_for(&world, place);
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().code(), None, "it was over before it could be killed");
+    }
+    let ran = train(&world, &settings).expect(0);
+    assert!(ran.stderr.contains("goes on from a checkpoint"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("from release 1 of 2026-11-19"), "{}", ran.stderr);
     assert_same(&world, &expected);
 }
 

@@ -6,6 +6,7 @@ mod mining;
 mod objectives;
 mod options;
 mod planted;
+mod rows;
 
 use self::planted::{ITEMS, Planted, done, users};
 use super::batches::Batches;
