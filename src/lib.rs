@@ -26,6 +26,7 @@ pub mod progress;
 pub mod storage;
 
 // logs to samples
+pub mod rankers;
 pub mod samples;
 pub mod warehouse;
 

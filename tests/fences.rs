@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// Library, and the rooms below `src/` that may name it.
-const LIBRARIES: [(&str, &[&str]); 4] = [
+const LIBRARIES: [(&str, &[&str]); 5] = [
     ("datafusion", &["warehouse", "samples"]),
     ("burn", &["model", "train", "embed"]),
     ("faiss", &["index"]),
+    ("tract_onnx", &["rankers"]),
     ("object_store", &["storage", "warehouse"]),
 ];
 

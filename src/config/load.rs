@@ -52,6 +52,9 @@ impl Config {
                 "`partition: dt` for folders named dt=2026-11-20",
             )?;
         }
+        for (name, ranker) in &self.rankers {
+            ranker.validate(name)?;
+        }
         require(!self.features.user.is_empty(), "features.user", "empty", "at least one feature")?;
         require(!self.features.item.is_empty(), "features.item", "empty", "at least one feature")?;
         self.validate_features()?;
@@ -168,7 +171,7 @@ pub(super) fn require(holds: bool, key: &str, found: &str, expected: &str) -> Re
     Err(Error::config(format!("{key}: found {found}, expected {expected}")))
 }
 
-fn is_identifier(name: &str) -> bool {
+pub(super) fn is_identifier(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

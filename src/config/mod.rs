@@ -11,6 +11,7 @@ mod loss;
 mod model;
 mod ordered;
 mod publishing;
+mod rankers;
 mod reference;
 mod samples;
 mod size;
@@ -31,6 +32,7 @@ pub use load::Overrides;
 pub use loss::{Loss, LossKind, SelfMined};
 pub use model::{Activation, Combine, Model, Normalization, Tower};
 pub use publishing::{Lease, Retention};
+pub use rankers::{Ranker, RankerInput, RankerType};
 pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
 pub use size::ByteSize;
@@ -58,6 +60,11 @@ pub struct Config {
     #[serde(with = "ordered")]
     #[schemars(with = "std::collections::BTreeMap<String, Source>")]
     pub sources: IndexMap<String, Source>,
+    /// Ranker models that SQL may call, by the name of the function: `my_ranker(u.age, i.price)` is their score as DOUBLE, NULL where
+    /// it is no number.
+    #[serde(default, with = "ordered")]
+    #[schemars(with = "std::collections::BTreeMap<String, Ranker>")]
+    pub rankers: IndexMap<String, Ranker>,
     /// What a sample is: SQL, parameters, audits, limits.
     #[serde(default)]
     pub samples: Samples,

@@ -16,7 +16,7 @@ pub fn json_schema() -> Value {
 
 /// A config with every key, its default and its documentation: `configs/reference.yaml`.
 pub fn reference_yaml() -> String {
-    let text = "version: 1\nname: my_job\noutput: s3://my-bucket/two-tower\nsources:\n  impressions: {path: s3://my-bucket/logs/impressions, partition: dt, days: -6..0, columns: {user_id: bigint}}\nfeatures:\n  user:\n    history: {kind: ids, table: item_id}\n  item:\n    item_id: {kind: id}\n";
+    let text = "version: 1\nname: my_job\noutput: s3://my-bucket/two-tower\nsources:\n  impressions: {path: s3://my-bucket/logs/impressions, partition: dt, days: -6..0, columns: {user_id: bigint}}\nrankers:\n  my_ranker: {path: models/ranker.onnx, inputs: {float_input: {columns: [u.age, i.price]}}}\nfeatures:\n  user:\n    history: {kind: ids, table: item_id}\n  item:\n    item_id: {kind: id}\n";
     let mut config = Config::parse(text, "reference", &Overrides::default()).expect("the small config is valid");
     let mut id = Feature::new(FeatureKind::Id);
     (id.dim, id.min_count, id.unknown_rows) = (Some(64), Some(1), Some(1));

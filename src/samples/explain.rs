@@ -25,7 +25,7 @@ pub async fn explain(job: &Job, table: Option<&str>) -> Result<String> {
             plan.order.join(", ")
         )));
     }
-    let mut planner = Planner::new(job, &plan.sources).await?;
+    let mut planner = Planner::new(job, &plan).await?;
     let mut text = String::new();
     let mut read = Vec::new();
     for name in &plan.order {
@@ -53,7 +53,7 @@ pub async fn check(job: &Job) -> Result<Vec<String>> {
 }
 
 async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
-    let mut planner = Planner::new(job, &plan.sources).await?;
+    let mut planner = Planner::new(job, plan).await?;
     for name in &plan.order {
         let file = &plan.files[name];
         let planned = planner.plan_table(file).await?;

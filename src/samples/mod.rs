@@ -36,7 +36,7 @@ use crate::job::Job;
 /// Builds every sample table of `plan` below `folder` and audits them. The bytes written depend on the inputs, the SQL and its
 /// parameters alone: not on threads, memory or time.
 pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<SampleFacts>> {
-    let mut planner = planner::Planner::new(job, &plan.sources).await?;
+    let mut planner = planner::Planner::new(job, plan).await?;
     let mut tables = BTreeMap::new();
     let mut files = Vec::new();
     for name in &plan.order {

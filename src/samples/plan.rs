@@ -13,6 +13,7 @@ use crate::artifacts::{InputFile, RunDate};
 use crate::config::Config;
 use crate::error::Result;
 use crate::job::Job;
+use crate::rankers::{self, Ranker};
 use crate::storage::sha256_hex;
 use crate::warehouse::{Catalog, Listing, Unlisted};
 
@@ -30,6 +31,7 @@ pub struct SamplePlan {
     /// Tables, each after those it reads.
     pub order: Vec<String>,
     pub warnings: Vec<String>,
+    pub(super) rankers: Vec<Arc<Ranker>>,
     pub(super) sources: Vec<Listing>,
     pub(super) files: Arc<BTreeMap<String, SqlFile>>,
     pub(super) audits: Arc<Vec<SqlFile>>,
@@ -50,6 +52,9 @@ pub struct Recipe {
     sql_digest: String,
     order: Vec<String>,
     remarks: Vec<String>,
+    rankers: Vec<Arc<Ranker>>,
+    /// Of those that the SQL calls, what the rows depend on.
+    called: BTreeMap<String, serde_json::Value>,
     files: Arc<BTreeMap<String, SqlFile>>,
     audits: Arc<Vec<SqlFile>>,
 }
@@ -75,8 +80,11 @@ impl Recipe {
         for audit in &files.audits {
             sql.insert(format!("audits/{}", audit.name), sha256_hex(audit.text.as_bytes()));
         }
+        let rankers = rankers::load(config).await?;
         Ok(Recipe {
             config: config.clone(),
+            called: called(&rankers, order.iter().map(|name| &files.tables[name]).chain(&files.audits)),
+            rankers,
             catalog: Catalog::new(config, |name| read.contains(name), first, last)?,
             sql_digest: sha256_hex(json!(sql).to_string().as_bytes()),
             sql,
@@ -105,6 +113,7 @@ impl Recipe {
             "rows_per_file": config.samples.rows_per_file,
             "sources": settings,
             "inputs": inputs,
+            "rankers": self.called,
         });
         let mut warnings: Vec<String> = sources.iter().flat_map(|listing| listing.warnings.clone()).collect();
         warnings.extend(self.remarks.iter().cloned());
@@ -115,12 +124,23 @@ impl Recipe {
             sql_digest: self.sql_digest.clone(),
             window: window(date, &sources),
             warnings,
+            rankers: self.rankers.clone(),
             sources,
             files: self.files.clone(),
             audits: self.audits.clone(),
             order: self.order.clone(),
         })
     }
+}
+
+/// Settings and file of each ranker that a file calls, by name.
+fn called<'a>(
+    rankers: &[Arc<Ranker>],
+    files: impl Iterator<Item = &'a SqlFile> + Clone,
+) -> BTreeMap<String, serde_json::Value> {
+    let called = |ranker: &&Arc<Ranker>| files.clone().any(|file| file.references.functions.contains_key(&ranker.name));
+    let called = rankers.iter().filter(called);
+    called.map(|ranker| (ranker.name.clone(), json!([ranker.settings, ranker.sha256]))).collect()
 }
 
 /// The days of the windows that training sees; the date alone where no source has one.

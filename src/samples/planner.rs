@@ -16,11 +16,12 @@ use super::columns::{Shape, shape};
 use super::order::{DRAWING_FUNCTION, DRAWN_TABLE};
 use super::params::{Params, bind, params};
 use super::parse::SqlFile;
+use super::plan::SamplePlan;
 use crate::artifacts::{IdType, TableFacts, keys};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::storage::{FileEntry, Store, read_parquet, sorted_parts};
-use crate::warehouse::{Joins, Listing, SampleItems, StableHash, Warehouse};
+use crate::warehouse::{Joins, SampleItems, StableHash, Warehouse};
 
 /// Which of the two id columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,10 +50,13 @@ pub struct PlannedTable {
 }
 
 impl Planner {
-    /// Registers `sources`, looking into their files.
-    pub async fn new(job: &Job, sources: &[Listing]) -> Result<Self> {
+    /// Registers the sources of `plan`, looking into their files, and its rankers.
+    pub async fn new(job: &Job, plan: &SamplePlan) -> Result<Self> {
         let mut warehouse = Warehouse::new(&job.config)?;
-        for listing in sources {
+        for ranker in &plan.rankers {
+            warehouse.add_ranker(ranker.clone())?;
+        }
+        for listing in &plan.sources {
             warehouse.add_source(listing).await?;
         }
         Ok(Planner {

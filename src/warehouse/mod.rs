@@ -5,6 +5,7 @@ mod catalog;
 mod faults;
 mod hash;
 mod listing;
+mod ranker;
 mod schema;
 mod session;
 mod table;

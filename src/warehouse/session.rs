@@ -15,11 +15,13 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use super::alias::SampleItems;
 use super::hash::StableHash;
 use super::listing::Listing;
+use super::ranker::RankerFunction;
 use super::schema::read_schema;
 use super::table::FilesTable;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::threads;
+use crate::rankers::Ranker;
 use crate::storage::{FileEntry, Store};
 
 /// How large joins run.
@@ -94,6 +96,21 @@ impl Warehouse {
     /// Registers `sample_items`.
     pub fn add_sample_items(&self, function: SampleItems) {
         self.context.register_udf(ScalarUDF::new_from_impl(function));
+    }
+
+    /// Registers a ranker under its name, which no function of the engine may have.
+    pub fn add_ranker(&self, ranker: Arc<Ranker>) -> Result<()> {
+        let (name, state) = (&ranker.name, self.context.state());
+        let taken = state.scalar_functions().contains_key(name)
+            || state.aggregate_functions().contains_key(name)
+            || state.window_functions().contains_key(name);
+        if taken {
+            return Err(Error::config(format!(
+                "rankers.{name}: SQL has a function of this name already; choose another one"
+            )));
+        }
+        self.context.register_udf(ScalarUDF::new_from_impl(RankerFunction::new(ranker)));
+        Ok(())
     }
 
     fn add_store(&self, store: &Store) {
