@@ -97,6 +97,11 @@ async fn hard_negatives_come_from_the_rank_window_in_the_configured_ratio() {
 }
 
 #[tokio::test]
+async fn shown_negatives_are_what_the_user_saw_and_left() {
+    hold("shown_negatives").await;
+}
+
+#[tokio::test]
 async fn features_and_frequencies_have_one_row_an_item_and_a_user() {
     hold("features").await;
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{IdType, Parent, Statistics, keys};
+use super::{IdType, Parent, RunDate, Statistics, keys};
 use crate::error::{Error, Result};
 use crate::storage::{FileEntry, Store, unseal};
 
@@ -77,6 +77,28 @@ pub struct SampleFacts {
     pub audits: Vec<AuditOutcome>,
     #[serde(default)]
     pub statistics: Statistics,
+    #[serde(default)]
+    pub origins: Origins,
+}
+
+/// What sample tables come from beside sources and SQL.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origins {
+    /// Whose scores made the ranks of hard negatives, in words; absent without such a table.
+    pub hard_negatives: Option<String>,
+    /// The release that filled `previous_candidates`; absent where nothing reads it, or where there was none.
+    pub previous_release: Option<PreviousRelease>,
+    /// SHA-256 of the model behind each ranker that the SQL calls.
+    pub rankers: BTreeMap<String, String>,
+}
+
+/// Which release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousRelease {
+    pub release: u64,
+    pub date: RunDate,
+    pub run_id: String,
 }
 
 /// One sample table.

@@ -77,6 +77,13 @@ pub fn contracts() -> &'static [Contract] {
             order: &["sample_id", "item_id"],
         },
         Contract {
+            table: "shown_negatives",
+            need: Optional,
+            columns: &[("sample_id", SampleId, Required), ("item_id", ItemId, Required)],
+            key: &["sample_id", "item_id"],
+            order: &["sample_id", "item_id"],
+        },
+        Contract {
             table: "item_features",
             need: Required,
             columns: &[("item_id", ItemId, Required)],

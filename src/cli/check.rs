@@ -1,6 +1,7 @@
 use crate::artifacts::RunDate;
 use crate::error::Result;
 use crate::job::Stop;
+use crate::recommend::LastRelease;
 use crate::storage::{Created, Store};
 use crate::{index, model, samples};
 
@@ -29,7 +30,7 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
         job.config.index.factory.as_deref().unwrap_or("by item count")
     );
     println!("output    {}", probe(&job.output).await?);
-    let warnings = samples::check(&job).await?;
+    let warnings = samples::check(&job, &LastRelease::shared()).await?;
     println!("samples   sources and SQL fit together for {date}");
     for warning in &warnings {
         println!("warning   {warning}");

@@ -1,5 +1,6 @@
 use crate::error::Result;
 use crate::job::Stop;
+use crate::recommend::LastRelease;
 use crate::samples;
 
 use super::common::ConfigArgs;
@@ -19,6 +20,6 @@ pub struct Args {
 
 pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
     let job = args.config.job(args.date, quiet, stop)?;
-    println!("{}", samples::explain(&job, args.table.as_deref()).await?);
+    println!("{}", samples::explain(&job, &LastRelease::shared(), args.table.as_deref()).await?);
     Ok(())
 }

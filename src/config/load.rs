@@ -59,6 +59,7 @@ impl Config {
         require(!self.features.item.is_empty(), "features.item", "empty", "at least one feature")?;
         self.validate_features()?;
         self.validate_numbers()?;
+        self.validate_negatives()?;
         self.validate_loss()
     }
 
@@ -99,8 +100,6 @@ impl Config {
         positive("index.training_vectors", self.index.training_vectors as f64)?;
         positive("index.queries", self.index.queries as f64)?;
         positive("samples.rows_per_file", self.samples.rows_per_file as f64)?;
-        positive("samples.hard_negatives.random_per_hard", f64::from(self.samples.hard_negatives.random_per_hard))?;
-        positive("samples.hard_negatives.per_positive", f64::from(self.samples.hard_negatives.per_positive))?;
         let not_negative = |key: &str, value: f64| {
             require(value >= 0.0 && value.is_finite(), key, &value.to_string(), "a number of at least 0")
         };
@@ -120,13 +119,6 @@ impl Config {
             "index.recall_target",
             &target.to_string(),
             "a share above 0 and at most 1",
-        )?;
-        let hard = &self.samples.hard_negatives;
-        require(
-            hard.rank_from >= 1 && hard.rank_from <= hard.rank_to,
-            "samples.hard_negatives",
-            &format!("ranks {}..{}", hard.rank_from, hard.rank_to),
-            "1 <= rank_from <= rank_to",
         )?;
         require(
             !self.evaluation.k.is_empty() && self.evaluation.k.iter().all(|k| *k > 0),

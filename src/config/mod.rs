@@ -9,6 +9,7 @@ mod learning;
 mod load;
 mod loss;
 mod model;
+mod negatives;
 mod ordered;
 mod publishing;
 mod rankers;
@@ -31,10 +32,13 @@ pub use learning::{Checkpoint, LearningRate, Schedule, TableOptimizer};
 pub use load::Overrides;
 pub use loss::{Loss, LossKind, SelfMined};
 pub use model::{Activation, Combine, Model, Normalization, Tower};
+pub use negatives::{
+    HardFrom, HardNegatives, HardOrder, MissingRelease, PreviousCandidates, RandomNegatives, ShownNegatives,
+};
 pub use publishing::{Lease, Retention};
 pub use rankers::{Ranker, RankerInput, RankerType};
 pub use reference::{json_schema, reference_yaml};
-pub use samples::{AuditLevel, HardNegatives, RandomNegatives, Samples};
+pub use samples::{AuditLevel, Samples};
 pub use size::ByteSize;
 pub use sources::{ColumnType, Days, Format, Missing, Source};
 pub use training::{EarlyStopping, LogQ, TargetInHistory, Training, Validation, ValidationSplit};

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::{ByteSize, HardNegatives, PreviousCandidates, RandomNegatives, ShownNegatives};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -25,6 +25,8 @@ pub struct Samples {
     pub holdout_share: f64,
     pub random_negatives: RandomNegatives,
     pub hard_negatives: HardNegatives,
+    pub shown_negatives: ShownNegatives,
+    pub previous_candidates: PreviousCandidates,
     /// What a failing audit does, by its name: `error` (default) stops before training, `warn` reports, `off` skips it.
     #[serde(with = "super::ordered")]
     #[schemars(with = "std::collections::BTreeMap<String, AuditLevel>")]
@@ -49,51 +51,14 @@ impl Default for Samples {
             holdout_share: 0.1,
             random_negatives: RandomNegatives::default(),
             hard_negatives: HardNegatives::default(),
+            shown_negatives: ShownNegatives::default(),
+            previous_candidates: PreviousCandidates::default(),
             audits: IndexMap::new(),
             memory: ByteSize::mib(1024),
             threads: 0,
             spill: None,
             rows_per_file: 4_000_000,
         }
-    }
-}
-
-/// Easy negatives: drawn from the whole corpus.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RandomNegatives {
-    /// Random negatives for each positive: `$random_per_positive`. A batch shares those of all its positives, so few are
-    /// needed.
-    pub per_positive: u32,
-    /// Power of the item's count of positives in the drawing weight: `$random_power`. 0 draws all items alike, 1 by popularity.
-    pub power: f64,
-}
-
-impl Default for RandomNegatives {
-    fn default() -> Self {
-        RandomNegatives { per_positive: 10, power: 0.5 }
-    }
-}
-
-/// Hard negatives: close to the user's taste by a ranker's word, and still not liked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct HardNegatives {
-    /// First rank taken, by the ranker's score: `$hard_rank_from`. Nearer the top are likely items that he would like
-    /// (EBR, arXiv 2006.11632, found 101-500 best).
-    pub rank_from: u32,
-    /// Last rank taken: `$hard_rank_to`.
-    pub rank_to: u32,
-    /// Random negatives for one hard one: `$random_per_hard`. Reached by giving hard negatives to a share of the positives. EBR
-    /// found that more than one in 100 does not help.
-    pub random_per_hard: u32,
-    /// Hard negatives for each positive that gets any: `$hard_per_positive`.
-    pub per_positive: u32,
-}
-
-impl Default for HardNegatives {
-    fn default() -> Self {
-        HardNegatives { rank_from: 101, rank_to: 500, random_per_hard: 100, per_positive: 2 }
     }
 }
 

@@ -33,6 +33,10 @@ pub struct Training {
     pub random_negatives: usize,
     /// Most hard negatives of one positive in a step. Only their owner sees them.
     pub hard_per_positive: usize,
+    /// Most of a positive's rows in `shown_negatives` (samples.shown_negatives) in a step: items that its user was shown and did not
+    /// click. They go the way of hard negatives: only their owner sees them, `hard_weight` says what one counts for, and
+    /// `hard_from_epoch` when they begin.
+    pub shown_per_positive: usize,
     /// How many random negatives one hard negative counts for, in the softmax's sum or another loss's mean.
     pub hard_weight: f64,
     /// First epoch with hard negatives of any kind; before it the easy ones give the towers their coarse order.
@@ -86,6 +90,7 @@ impl Default for Training {
             in_batch_negatives: true,
             random_negatives: 512,
             hard_per_positive: 2,
+            shown_per_positive: 2,
             hard_weight: 1.0,
             hard_from_epoch: 1,
             online_hard: 0,

@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::job::Job;
 use crate::progress::{available, count, peak};
 use crate::publish::{self, Candidate, How, Judgement, Published};
+use crate::recommend::LastRelease;
 use crate::samples::SamplePlan;
 use crate::storage::{Holder, Lease};
 use crate::{embed, evaluate, index, report, samples, train};
@@ -54,7 +55,7 @@ pub async fn run(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
 }
 
 async fn stages(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
-    let plan = samples::plan(job).await?;
+    let plan = samples::plan(job, &LastRelease::shared()).await?;
     job.progress.expect_stages(scope.count());
     let mut flow = Flow { job, lease: None, scope, stages: Vec::new(), run_id: None };
     // an attempt has a folder of its own, and two of them are both good: no lease, so that dates are sampled side by side

@@ -1,8 +1,11 @@
 //! Answers a user from a published release alone, as a service would.
 
+mod candidates;
 mod features;
 #[cfg(test)]
 mod tests;
+
+pub use candidates::LastRelease;
 
 use arrow::array::RecordBatch;
 use futures::StreamExt;

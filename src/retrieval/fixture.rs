@@ -149,6 +149,7 @@ impl World {
             sql: BTreeMap::new(),
             audits: vec![],
             statistics: Default::default(),
+            origins: Default::default(),
         };
         let job = Job {
             config: Arc::new(config(&[])),

@@ -92,6 +92,8 @@ async fn attempt(
     (joins, bar): (Joins, &Bar),
 ) -> Result<(Vec<FileEntry>, Checks), Failure> {
     let plan = planner.physical(planned, file, joins).await?;
+    // an attempt before this one counted too
+    planner.warehouse.dropped.take();
     let context = std::sync::Arc::new((&planner.warehouse.state_with(joins)).into());
     let mut stream = execute_stream(plan.clone(), context)?;
     let schema = planned.shape.schema.clone();

@@ -7,6 +7,7 @@ use datafusion::physical_plan::displayable;
 use super::audits::can_run;
 use super::plan::{SamplePlan, plan};
 use super::planner::Planner;
+use super::previous::Releases;
 use crate::error::{Error, Result, did_you_mean};
 use crate::job::Job;
 use crate::warehouse::{Joins, Listing};
@@ -15,8 +16,8 @@ use crate::warehouse::{Joins, Listing};
 const FILES_SHOWN: usize = 3;
 
 /// For each table (or one), the SQL with its values and the physical plan; then what was listed for each source.
-pub async fn explain(job: &Job, table: Option<&str>) -> Result<String> {
-    let plan = plan(job).await?;
+pub async fn explain(job: &Job, releases: &Releases, table: Option<&str>) -> Result<String> {
+    let plan = plan(job, releases).await?;
     if let Some(table) = table.filter(|table| !plan.files.contains_key(*table)) {
         let known = plan.order.iter().map(String::as_str);
         return Err(Error::usage(format!(
@@ -29,7 +30,10 @@ pub async fn explain(job: &Job, table: Option<&str>) -> Result<String> {
     let mut text = String::new();
     let mut read = Vec::new();
     for name in &plan.order {
-        let file = &plan.files[name];
+        let Some(file) = plan.files.get(name) else {
+            add_previous(&plan, &mut planner, name)?;
+            continue;
+        };
         let planned = planner.plan_table(file).await?;
         if table.is_none_or(|table| table == name) {
             let physical = planner.physical(&planned, file, Joins::Hash).await?;
@@ -46,8 +50,8 @@ pub async fn explain(job: &Job, table: Option<&str>) -> Result<String> {
 }
 
 /// Plans every table and audit; returns what is allowed and rarely meant.
-pub async fn check(job: &Job) -> Result<Vec<String>> {
-    let plan = plan(job).await?;
+pub async fn check(job: &Job, releases: &Releases) -> Result<Vec<String>> {
+    let plan = plan(job, releases).await?;
     check_plan(job, &plan).await?;
     Ok(plan.warnings)
 }
@@ -55,7 +59,10 @@ pub async fn check(job: &Job) -> Result<Vec<String>> {
 async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
     let mut planner = Planner::new(job, plan).await?;
     for name in &plan.order {
-        let file = &plan.files[name];
+        let Some(file) = plan.files.get(name) else {
+            add_previous(plan, &mut planner, name)?;
+            continue;
+        };
         let planned = planner.plan_table(file).await?;
         planner.physical(&planned, file, Joins::Hash).await?;
         planner.add_planned(name, planned.shape.schema.clone())?;
@@ -66,6 +73,13 @@ async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The table that no SQL makes.
+fn add_previous(plan: &SamplePlan, planner: &mut Planner, name: &str) -> Result<()> {
+    let Some(previous) = &plan.previous else { return Ok(()) };
+    let schema = previous.schema(planner)?;
+    planner.add_planned(name, schema)
 }
 
 fn list_files(text: &mut String, listing: &Listing) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::names::{Names, hard_from};
 use super::parse::{SqlFile, parse};
 use crate::artifacts::contracts;
 use crate::config::Config;
@@ -15,12 +16,14 @@ macro_rules! embedded {
 }
 
 /// The built-in files by path below `sql/`.
-const BUILT_IN: [(&str, &str); 15] = embedded![
+const BUILT_IN: [(&str, &str); 17] = embedded![
     "liked.sql",
     "positives.sql",
     "item_frequency.sql",
     "random_negatives.sql",
     "hard_negatives.sql",
+    "ranked_candidates.sql",
+    "shown_negatives.sql",
     "item_features.sql",
     "user_features.sql",
     "holdout.sql",
@@ -33,8 +36,6 @@ const BUILT_IN: [(&str, &str); 15] = embedded![
     "audits/holdout_inside_training.sql",
 ];
 
-/// The source whose presence brings in the built-in `hard_negatives.sql`.
-const RANKER_SOURCE: &str = "ranker_scores";
 /// The source whose presence makes `holdout` what happened after the date.
 const FUTURE_SOURCE: &str = "future_impressions";
 
@@ -70,14 +71,18 @@ pub async fn load(config: &Config) -> Result<Files> {
     } else {
         texts.remove(unused);
     }
-    if !config.sources.contains_key(RANKER_SOURCE) {
-        texts.retain(|path, (.., built_in)| !(*built_in && path == "hard_negatives.sql"));
-    }
+    let left_out = |path: &str| match path {
+        "hard_negatives.sql" => hard_from(config).is_none(),
+        "shown_negatives.sql" => config.samples.shown_negatives.per_positive == 0,
+        _ => false,
+    };
+    texts.retain(|path, (.., built_in)| !(*built_in && left_out(path)));
+    let names = Names::new(config)?;
     let mut files = Files { tables: BTreeMap::new(), wanted: Vec::new(), audits: Vec::new() };
     for (path, (shown, text, built_in)) in texts {
         let stem = path.trim_end_matches(".sql");
         let name = stem.strip_prefix("audits/").unwrap_or(if stem == "holdout_future" { "holdout" } else { stem });
-        let file = parse(name, &shown, text, built_in)?;
+        let file = names.resolve(parse(name, &shown, text, built_in)?)?;
         if path.starts_with("audits/") {
             files.audits.push(file);
             continue;

@@ -9,12 +9,14 @@ mod columns;
 mod counts;
 mod explain;
 mod files;
+mod names;
 mod order;
 mod params;
 mod parse;
 mod place;
 mod plan;
 mod planner;
+mod previous;
 mod rows;
 mod watch;
 
@@ -22,6 +24,7 @@ pub use changes::{Change, PartitionChange, changes};
 pub use counts::{Counts, count_rows};
 pub use explain::{check, explain};
 pub use plan::{Recipe, SamplePlan, plan};
+pub use previous::{Previous, Releases};
 
 pub use crate::warehouse::Unlisted;
 
@@ -29,7 +32,7 @@ use std::collections::BTreeMap;
 
 use tracing::info;
 
-use crate::artifacts::{SampleFacts, Written};
+use crate::artifacts::{SampleFacts, Statistics, Written};
 use crate::error::Result;
 use crate::job::Job;
 
@@ -39,10 +42,19 @@ pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<S
     let mut planner = planner::Planner::new(job, plan).await?;
     let mut tables = BTreeMap::new();
     let mut files = Vec::new();
+    let mut dropped = BTreeMap::new();
     for name in &plan.order {
         job.stop.check()?;
-        let file = &plan.files[name];
-        let facts = build::build(job, &mut planner, file, folder).await?;
+        let facts = match (plan.files.get(name), &plan.previous) {
+            (None, Some(previous)) => previous.build(job, &mut planner, &tables["user_features"], folder).await?,
+            _ => build::build(job, &mut planner, &plan.files[name], folder).await?,
+        };
+        let left_out = planner.warehouse.dropped.take().into_iter();
+        // hard negatives have rules by default, so their names stand alone
+        dropped.extend(left_out.map(|(rule, rows)| match name.as_str() {
+            "hard_negatives" => (rule, rows),
+            table => (format!("{table}.{rule}"), rows),
+        }));
         info!(table = %name, rows = facts.rows, seconds = facts.seconds, "built sample table");
         files.extend(facts.files.iter().cloned());
         tables.insert(name.clone(), facts);
@@ -56,7 +68,8 @@ pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<S
         inputs: plan.inputs.clone(),
         sql: plan.sql.clone(),
         audits,
-        statistics: Default::default(),
+        statistics: Statistics { dropped, ..Statistics::default() },
+        origins: plan.origins.clone(),
     };
     Ok(Written { files, facts })
 }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::Files;
+use super::names::PREVIOUS_TABLE;
 use super::parse::SqlFile;
 use super::place::error_at;
+use super::previous;
 use crate::config::{Config, Source};
 use crate::error::{Result, did_you_mean};
 
@@ -24,6 +26,11 @@ pub fn reads(file: &SqlFile) -> BTreeSet<String> {
     tables
 }
 
+/// Whether `name` is the table that is filled from the last release: where no source and no file is called so.
+pub fn is_previous(config: &Config, files: &Files, name: &str) -> bool {
+    name == PREVIOUS_TABLE && !config.sources.contains_key(name) && !files.tables.contains_key(name)
+}
+
 /// The tables to build, each after those it reads.
 pub fn order(config: &Config, files: &Files) -> Result<Vec<String>> {
     let mut walk = Walk { config, files, done: Vec::new(), path: Vec::new() };
@@ -34,8 +41,8 @@ pub fn order(config: &Config, files: &Files) -> Result<Vec<String>> {
     for audit in &files.audits {
         if !audit.built_in {
             walk.check_names(audit)?;
-            for name in reads(audit).iter().filter(|name| files.tables.contains_key(*name)) {
-                walk.visit(name)?;
+            for name in &reads(audit) {
+                walk.visit_table(name)?;
             }
         }
     }
@@ -55,6 +62,9 @@ impl Walk<'_> {
         if self.done.iter().any(|done| done == name) {
             return Ok(());
         }
+        if is_previous(self.config, self.files, name) {
+            return self.visit_previous();
+        }
         let file = &self.files.tables[name];
         if let Some(start) = self.path.iter().position(|open| open == name) {
             let circle: Vec<&str> = self.path[start..].iter().map(String::as_str).chain([name]).collect();
@@ -68,17 +78,35 @@ impl Walk<'_> {
         }
         self.check_names(file)?;
         self.path.push(name.to_string());
-        for read in reads(file).iter().filter(|read| self.files.tables.contains_key(*read)) {
-            self.visit(read)?;
+        for read in &reads(file) {
+            self.visit_table(read)?;
         }
         self.path.pop();
         self.done.push(name.to_string());
         Ok(())
     }
 
+    /// Nothing to do for a source.
+    fn visit_table(&mut self, name: &str) -> Result<()> {
+        if self.is_table(name) { self.visit(name) } else { Ok(()) }
+    }
+
+    fn is_table(&self, name: &str) -> bool {
+        self.files.tables.contains_key(name) || is_previous(self.config, self.files, name)
+    }
+
+    /// The table from the last release comes after those that its rows are made for.
+    fn visit_previous(&mut self) -> Result<()> {
+        for read in previous::READS {
+            self.visit_table(read)?;
+        }
+        self.done.push(PREVIOUS_TABLE.to_string());
+        Ok(())
+    }
+
     fn check_names(&self, file: &SqlFile) -> Result<()> {
         for (name, place) in &file.references.tables {
-            if self.config.sources.contains_key(name) || self.files.tables.contains_key(name) {
+            if self.config.sources.contains_key(name) || self.is_table(name) {
                 continue;
             }
             let sources: Vec<&str> = self.config.sources.keys().map(String::as_str).collect();
@@ -110,7 +138,8 @@ fn check_future(config: &Config, files: &Files, order: &[String]) -> Result<()> 
     // per table, the way by which it reads such a source
     let mut ways: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for name in order {
-        let file = &files.tables[name];
+        // what it is made from comes before it and was looked at
+        let Some(file) = files.tables.get(name) else { continue };
         let direct = reads(file).into_iter().find(|read| is_future(read)).map(|source| vec![name.clone(), source]);
         let way = direct.or_else(|| {
             reads(file).iter().find_map(|read| {

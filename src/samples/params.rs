@@ -14,7 +14,7 @@ use super::files::has_future;
 use super::parse::SqlFile;
 use super::place::error_at;
 use crate::artifacts::RunDate;
-use crate::config::Config;
+use crate::config::{Config, HardOrder};
 use crate::error::{Error, Result, did_you_mean};
 
 /// The value of a parameter.
@@ -25,6 +25,8 @@ pub enum Param {
     Float(f64),
     Text(String),
     Bool(bool),
+    /// No value: a limit that is not set.
+    Null,
     Date(RunDate),
     List(Vec<Param>),
 }
@@ -39,6 +41,8 @@ pub fn params(config: &Config, date: RunDate) -> Result<Params> {
         return Err(Error::config("samples.history_length: found 0, expected at least 1"));
     }
     let (random, hard) = (&samples.random_negatives, &samples.hard_negatives);
+    let limit = |value: Option<f64>| value.map_or(Param::Null, Param::Float);
+    let has_margin = hard.margin.is_some() || hard.relative_margin.is_some();
     let share = if has_future(config) { 0.0 } else { samples.holdout_share };
     let mut params: Params = [
         ("date", Param::Date(date)),
@@ -52,6 +56,14 @@ pub fn params(config: &Config, date: RunDate) -> Result<Params> {
         ("hard_rank_to", Param::Int(hard.rank_to.into())),
         ("random_per_hard", Param::Int(hard.random_per_hard.into())),
         ("hard_per_positive", Param::Int(hard.per_positive.into())),
+        ("hard_per_item", hard.per_item.map_or(Param::Null, |most| Param::Int(most.into()))),
+        ("hard_min_score", limit(hard.min_score)),
+        ("hard_max_score", limit(hard.max_score)),
+        ("hard_has_margin", Param::Bool(has_margin)),
+        ("hard_margin", limit(hard.margin)),
+        ("hard_relative_margin", limit(hard.relative_margin)),
+        ("hard_top", Param::Bool(hard.order == HardOrder::Top)),
+        ("shown_per_positive", Param::Int(samples.shown_negatives.per_positive.into())),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_string(), value))
@@ -96,6 +108,7 @@ impl Param {
             Param::Float(number) => signed(format!("{number:?}")),
             Param::Text(text) => plain(Value::SingleQuotedString(text.clone())),
             Param::Bool(value) => plain(Value::Boolean(*value)),
+            Param::Null => plain(Value::Null),
             Param::Date(date) => Expr::TypedString(TypedString {
                 data_type: DataType::Date,
                 value: ValueWithSpan { value: Value::SingleQuotedString(date.to_string()), span },

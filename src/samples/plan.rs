@@ -6,15 +6,17 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::files::{Files, load};
-use super::order::{after_date, order, reads};
+use super::names::{Names, hard_from};
+use super::order::{after_date, is_previous, order, reads};
 use super::params::{bind, params};
 use super::parse::SqlFile;
-use crate::artifacts::{InputFile, RunDate};
+use super::previous::{self, Releases};
+use crate::artifacts::{InputFile, Origins, PreviousRelease, RunDate};
 use crate::config::Config;
 use crate::error::Result;
 use crate::job::Job;
 use crate::rankers::{self, Ranker};
-use crate::storage::sha256_hex;
+use crate::storage::{Store, sha256_hex};
 use crate::warehouse::{Catalog, Listing, Unlisted};
 
 /// What the samples of one date will be made from.
@@ -31,6 +33,10 @@ pub struct SamplePlan {
     /// Tables, each after those it reads.
     pub order: Vec<String>,
     pub warnings: Vec<String>,
+    /// What the rows come from beside sources and SQL.
+    pub origins: Origins,
+    /// Where SQL reads `previous_candidates`.
+    pub(super) previous: Option<previous::Source>,
     pub(super) rankers: Vec<Arc<Ranker>>,
     pub(super) sources: Vec<Listing>,
     pub(super) files: Arc<BTreeMap<String, SqlFile>>,
@@ -38,13 +44,17 @@ pub struct SamplePlan {
 }
 
 /// Reads SQL and lists the sources that it reads.
-pub async fn plan(job: &Job) -> Result<SamplePlan> {
-    Ok(Recipe::open(job, job.date, job.date).await?.plan(job.date).await?)
+pub async fn plan(job: &Job, releases: &Releases) -> Result<SamplePlan> {
+    Ok(Recipe::open(job, releases, job.date, job.date).await?.plan(job.date).await?)
 }
 
 /// What the samples of a range of dates are made by: the SQL, read once, and its sources, listed once.
 pub struct Recipe {
     config: Arc<Config>,
+    output: Store,
+    /// Where the SQL reads `previous_candidates`.
+    releases: Option<Releases>,
+    origins: Origins,
     /// Sources that the SQL reads.
     read: BTreeSet<String>,
     catalog: Catalog,
@@ -53,37 +63,41 @@ pub struct Recipe {
     order: Vec<String>,
     remarks: Vec<String>,
     rankers: Vec<Arc<Ranker>>,
-    /// Of those that the SQL calls, what the rows depend on.
-    called: BTreeMap<String, serde_json::Value>,
+    /// Those that the SQL calls: the rows depend on them.
+    called: Vec<Arc<Ranker>>,
     files: Arc<BTreeMap<String, SqlFile>>,
     audits: Arc<Vec<SqlFile>>,
 }
 
 impl Recipe {
     /// For the dates from `first` to `last`.
-    pub async fn open(job: &Job, first: RunDate, last: RunDate) -> Result<Recipe> {
+    pub async fn open(job: &Job, releases: &Releases, first: RunDate, last: RunDate) -> Result<Recipe> {
         let config = &job.config;
         let files = load(config).await?;
         let order = order(config, &files)?;
         let params = params(config, first)?;
         let mut read: BTreeSet<String> = BTreeSet::new();
-        for file in order.iter().map(|name| &files.tables[name]).chain(&files.audits) {
+        for file in order.iter().filter_map(|name| files.tables.get(name)).chain(&files.audits) {
             bind(file, &params)?;
             if !file.built_in || order.contains(&file.name) {
                 read.extend(reads(file));
             }
         }
         let mut sql: BTreeMap<String, String> = BTreeMap::new();
-        for name in &order {
-            sql.insert(name.clone(), sha256_hex(files.tables[name].text.as_bytes()));
+        for file in order.iter().filter_map(|name| files.tables.get(name)) {
+            sql.insert(file.name.clone(), sha256_hex(file.text.as_bytes()));
         }
         for audit in &files.audits {
             sql.insert(format!("audits/{}", audit.name), sha256_hex(audit.text.as_bytes()));
         }
         let rankers = rankers::load(config).await?;
+        let called = called(&rankers, order.iter().filter_map(|name| files.tables.get(name)).chain(&files.audits));
         Ok(Recipe {
             config: config.clone(),
-            called: called(&rankers, order.iter().map(|name| &files.tables[name]).chain(&files.audits)),
+            output: job.output.clone(),
+            releases: order.iter().any(|name| is_previous(config, &files, name)).then(|| releases.clone()),
+            origins: origins(config, &order, &called)?,
+            called,
             rankers,
             catalog: Catalog::new(config, |name| read.contains(name), first, last)?,
             sql_digest: sha256_hex(json!(sql).to_string().as_bytes()),
@@ -104,6 +118,18 @@ impl Recipe {
         let settings: BTreeMap<&String, _> =
             config.sources.iter().filter(|(name, _)| self.read.contains(*name)).collect();
         let audit_levels: BTreeMap<&String, _> = config.samples.audits.iter().collect();
+        let previous = match &self.releases {
+            Some(releases) => Some(previous::Source::choose(releases, &self.output, config, date).await?),
+            None => None,
+        };
+        let release = previous.as_ref().and_then(|previous| previous.release.as_ref());
+        let previous_release = release.map(|release| PreviousRelease {
+            release: release.release,
+            date: release.date,
+            run_id: release.run_id.clone(),
+        });
+        let called: Vec<_> =
+            self.called.iter().map(|ranker| (&ranker.name, &ranker.settings, &ranker.sha256)).collect();
         let digest = json!({
             "twotower": env!("CARGO_PKG_VERSION"),
             "date": date,
@@ -113,10 +139,13 @@ impl Recipe {
             "rows_per_file": config.samples.rows_per_file,
             "sources": settings,
             "inputs": inputs,
-            "rankers": self.called,
+            "hard_negatives": self.origins.hard_negatives,
+            "rankers": called,
+            "previous": previous.as_ref().map(|_| (&config.samples.previous_candidates, &previous_release)),
         });
         let mut warnings: Vec<String> = sources.iter().flat_map(|listing| listing.warnings.clone()).collect();
         warnings.extend(self.remarks.iter().cloned());
+        warnings.extend(previous.as_ref().and_then(|previous| previous.warning(date)));
         Ok(SamplePlan {
             digest: sha256_hex(digest.to_string().as_bytes()),
             inputs,
@@ -124,6 +153,8 @@ impl Recipe {
             sql_digest: self.sql_digest.clone(),
             window: window(date, &sources),
             warnings,
+            origins: Origins { previous_release, ..self.origins.clone() },
+            previous,
             rankers: self.rankers.clone(),
             sources,
             files: self.files.clone(),
@@ -133,14 +164,19 @@ impl Recipe {
     }
 }
 
-/// Settings and file of each ranker that a file calls, by name.
-fn called<'a>(
-    rankers: &[Arc<Ranker>],
-    files: impl Iterator<Item = &'a SqlFile> + Clone,
-) -> BTreeMap<String, serde_json::Value> {
+/// The rankers that a file calls.
+fn called<'a>(rankers: &[Arc<Ranker>], files: impl Iterator<Item = &'a SqlFile> + Clone) -> Vec<Arc<Ranker>> {
     let called = |ranker: &&Arc<Ranker>| files.clone().any(|file| file.references.functions.contains_key(&ranker.name));
-    let called = rankers.iter().filter(called);
-    called.map(|ranker| (ranker.name.clone(), json!([ranker.settings, ranker.sha256]))).collect()
+    rankers.iter().filter(called).cloned().collect()
+}
+
+fn origins(config: &Config, order: &[String], called: &[Arc<Ranker>]) -> Result<Origins> {
+    let has_hard = order.iter().any(|table| table == "hard_negatives") && hard_from(config).is_some();
+    Ok(Origins {
+        hard_negatives: has_hard.then(|| Names::new(config).map(|names| names.in_words())).transpose()?,
+        previous_release: None,
+        rankers: called.iter().map(|ranker| (ranker.name.clone(), ranker.sha256.clone())).collect(),
+    })
 }
 
 /// The days of the windows that training sees; the date alone where no source has one.
@@ -157,8 +193,8 @@ fn remarks(config: &Config, files: &Files, order: &[String], read: &BTreeSet<Str
     for source in config.sources.keys().filter(|source| !read.contains(*source)) {
         remarks.push(format!("source `{source}` is read by no table"));
     }
-    for name in order {
-        let file = &files.tables[name];
+    for file in order.iter().filter_map(|name| files.tables.get(name)) {
+        let name = &file.name;
         let in_contract = crate::artifacts::contracts().iter().any(|contract| contract.table == name);
         if !file.built_in && !in_contract && !read.contains(name) {
             remarks.push(format!("{}: table `{name}` is read by nothing", file.shown));
@@ -167,7 +203,12 @@ fn remarks(config: &Config, files: &Files, order: &[String], read: &BTreeSet<Str
     let has = |name: &str| order.iter().any(|table| table == name);
     let random = has("random_negatives") && config.samples.random_negatives.per_positive > 0;
     if !random {
-        let only = if has("hard_negatives") { "hard negatives alone" } else { "no negatives but those of the batch" };
+        let only = match (has("hard_negatives"), has("shown_negatives")) {
+            (true, true) => "hard negatives and what was shown and not clicked alone",
+            (true, false) => "hard negatives alone",
+            (false, true) => "what was shown and not clicked alone, which is never a good only source of negatives",
+            (false, false) => "no negatives but those of the batch",
+        };
         remarks.push(format!(
             "training gets {only}: random negatives from the whole corpus are what lets a model see the world (EBR, arXiv 2006.11632)"
         ));

@@ -147,7 +147,7 @@ impl<'a> Batches<'a> {
         (offsets, columns)
     }
 
-    /// Some of each row's hard negatives, but none that its user likes.
+    /// Some of each row's hard negatives, and of what its user was shown for nothing, but none that he likes.
     fn add_hard(&self, step: usize, rows: &[u32], items: &mut Vec<u32>) -> (Vec<u32>, Vec<u32>) {
         let (mut offsets, mut columns) = (vec![0], Vec::new());
         for row in rows {
@@ -159,6 +159,15 @@ impl<'a> Batches<'a> {
                 random::bits(self.training.seed, &[3, self.epoch.into(), step as u64, (*row).into()]),
             );
             own.truncate(self.training.hard_per_positive);
+            let shown = self.data.shown.of(*row as usize).iter().copied();
+            let mut shown: Vec<u32> =
+                shown.filter(|item| liked.binary_search(item).is_err() && !own.contains(item)).collect();
+            random::shuffle(
+                &mut shown,
+                random::bits(self.training.seed, &[5, self.epoch.into(), step as u64, (*row).into()]),
+            );
+            shown.truncate(self.training.shown_per_positive);
+            own.extend(shown);
             if let Some(mined) = self.mined {
                 let others: Vec<u32> = mined.of(*row as usize).filter(|item| !own.contains(item)).collect();
                 own.extend(others);

@@ -79,6 +79,8 @@ pub struct Data {
     pub objectives: Vec<u32>,
     pub random: Lists,
     pub hard: Lists,
+    /// Shown to the user and not clicked.
+    pub shown: Lists,
     /// Rows of the positives to learn from, and those held out.
     pub training: Vec<u32>,
     pub validation: Vec<u32>,
@@ -115,6 +117,7 @@ impl Data {
         let mut positives = Positives::load(job, samples, &spec, &vocabularies, &items, origin).await?;
         let random = negatives(job, samples, "random_negatives", &positives, &items).await?;
         let hard = negatives(job, samples, "hard_negatives", &positives, &items).await?;
+        let shown = negatives(job, samples, "shown_negatives", &positives, &items).await?;
         let (training, validation) = split(config, &positives.sample_ids, &positives.times);
         positives.times = Vec::new();
         if origin.is_none() || !positives.sample_ids.is_empty() {
@@ -141,6 +144,7 @@ impl Data {
             users = positives.user_count,
             random_negatives = random.items.len(),
             hard_negatives = hard.items.len(),
+            shown_negatives = shown.items.len(),
             "read the samples"
         );
         let Positives { users, sample_ids, user_of, item_of, weights, objectives, .. } = positives;
@@ -158,6 +162,7 @@ impl Data {
             objectives,
             random,
             hard,
+            shown,
             training,
             validation,
             liked,

@@ -14,6 +14,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::alias::SampleItems;
 use super::hash::StableHash;
+use super::keep::{Dropped, Keep};
 use super::listing::Listing;
 use super::ranker::RankerFunction;
 use super::schema::read_schema;
@@ -36,6 +37,8 @@ pub enum Joins {
 /// Sources and sample tables in one SQL session.
 pub struct Warehouse {
     context: SessionContext,
+    /// What `keep` left out of the tables that run here.
+    pub dropped: Dropped,
     sources: BTreeMap<String, (Arc<FilesTable>, Store)>,
 }
 
@@ -71,7 +74,9 @@ impl Warehouse {
             SessionStateBuilder::new().with_config(settings).with_runtime_env(runtime).with_default_features().build();
         let context = SessionContext::new_with_state(state);
         context.register_udf(ScalarUDF::new_from_impl(StableHash::default()));
-        Ok(Warehouse { context, sources: BTreeMap::new() })
+        let dropped = Dropped::default();
+        context.register_udf(ScalarUDF::new_from_impl(Keep::new(dropped.clone())));
+        Ok(Warehouse { context, dropped, sources: BTreeMap::new() })
     }
 
     /// Looks into the files of `listing` and registers them as a table.

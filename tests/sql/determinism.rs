@@ -1,6 +1,7 @@
 //! The same inputs give the same bytes, whatever the number of threads and the memory.
 
 use serde_json::{Value, json};
+use twotower::recommend::LastRelease;
 
 use crate::support::World;
 
@@ -35,7 +36,7 @@ async fn files_do_not_depend_on_threads_or_memory() {
         ("little-memory", ["samples.threads=2", "samples.memory=24MiB"]),
     ] {
         let world = settings.iter().fold(busy(name).await, |world, setting| world.set(setting));
-        let plan = twotower::samples::plan(&world.job()).await.unwrap();
+        let plan = twotower::samples::plan(&world.job(), &LastRelease::shared()).await.unwrap();
         digests.push((plan.sql_digest, plan.order));
         files.push(world.build().await.unwrap().written.files);
     }
@@ -47,7 +48,8 @@ async fn files_do_not_depend_on_threads_or_memory() {
 
 #[tokio::test]
 async fn the_digest_follows_inputs_sql_and_params_and_not_threads() {
-    let digest = async |world: World| twotower::samples::plan(&world.job()).await.unwrap().digest;
+    let digest =
+        async |world: World| twotower::samples::plan(&world.job(), &LastRelease::shared()).await.unwrap().digest;
     let world = World::new("digest").usual().await;
     let usual = digest(world.again()).await;
     assert_eq!(digest(world.again().set("samples.threads=1").set("samples.memory=2GiB")).await, usual);

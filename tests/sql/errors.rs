@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use twotower::recommend::LastRelease;
 use twotower::samples;
 use twotower::storage::ShardWriter;
 
@@ -190,13 +191,17 @@ async fn check_explain_and_plan_read_no_row() {
     let world =
         World::new("check").usual().await.source("unused", "format: csv").put("own/unused/a.csv", "a\n1\n").await;
     let job = world.job();
-    let warnings = samples::check(&job).await.unwrap();
+    let warnings = samples::check(&job, &LastRelease::shared()).await.unwrap();
     assert_eq!(warnings, ["source `unused` is read by no table"]);
-    let text = samples::explain(&job, Some("positives")).await.unwrap();
+    let text = samples::explain(&job, &LastRelease::shared(), Some("positives")).await.unwrap();
     assert!(text.contains("rows between 50 preceding") || text.contains("ROWS BETWEEN 50 PRECEDING"), "{text}");
     assert!(text.contains("DataSourceExec") && text.contains("part-0.csv"), "{text}");
     assert!(
-        samples::explain(&job, Some("positivs")).await.unwrap_err().to_string().contains("did you mean `positives`")
+        samples::explain(&job, &LastRelease::shared(), Some("positivs"))
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("did you mean `positives`")
     );
     assert!(job.output.list("").await.unwrap().is_empty());
 }

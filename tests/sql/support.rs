@@ -9,11 +9,12 @@ use twotower::config::{Config, Overrides};
 use twotower::error::Result;
 use twotower::job::Job;
 use twotower::progress::Progress;
+use twotower::recommend::LastRelease;
 use twotower::storage::{Store, open, read_parquet, sorted_parts};
 use twotower::{samples, storage};
 
 /// Columns of the usual sources: name, header, declared types.
-const SOURCES: [(&str, &[&str], &str); 5] = [
+const SOURCES: [(&str, &[&str], &str); 7] = [
     (
         "impressions",
         &["user_id", "item_id", "event_time", "clicked"],
@@ -21,6 +22,12 @@ const SOURCES: [(&str, &[&str], &str); 5] = [
     ),
     ("items", &["item_id", "topic"], "item_id: bigint, topic: varchar"),
     ("users", &["user_id", "country"], "user_id: bigint, country: varchar"),
+    ("candidates", &["user_id", "item_id", "score"], "user_id: bigint, item_id: bigint, score: double"),
+    (
+        "previous_candidates",
+        &["user_id", "item_id", "score", "rank"],
+        "user_id: bigint, item_id: bigint, score: double, rank: bigint",
+    ),
     ("ranker_scores", &["user_id", "item_id", "score"], "user_id: bigint, item_id: bigint, score: double"),
     (
         "future_impressions",
@@ -135,7 +142,7 @@ impl World {
 
     pub async fn build(&self) -> Result<Built> {
         let job = self.job();
-        let plan = samples::plan(&job).await?;
+        let plan = samples::plan(&job, &LastRelease::shared()).await?;
         let written = samples::run(&job, &plan, "samples").await?;
         Ok(Built { written, output: job.output })
     }

@@ -17,6 +17,7 @@ use super::{Scope, parent};
 use crate::artifacts::RunDate;
 use crate::error::Result;
 use crate::job::Job;
+use crate::recommend::LastRelease;
 use crate::samples::{Recipe, Unlisted};
 use cost::Reads;
 use day::Draft;
@@ -46,7 +47,7 @@ pub struct Plan {
 
 /// Plans the dates of `question`, as things are now: what a date would go on from is asked as if the missing ones before it had run.
 pub async fn plan(job: &Job, question: &Question) -> Result<Plan> {
-    let recipe = Recipe::open(job, question.first, question.last).await?;
+    let recipe = Recipe::open(job, &LastRelease::shared(), question.first, question.last).await?;
     let made = parent::made(job, question.first, question.last).await?;
     let output = Output::list(&job.output).await?;
     let mut drafts = Vec::new();

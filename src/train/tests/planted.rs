@@ -78,6 +78,7 @@ impl Planted {
             sql: BTreeMap::new(),
             audits: Vec::new(),
             statistics: Default::default(),
+            origins: Default::default(),
         };
         let job = Job {
             config: Arc::new(config),
