@@ -102,6 +102,47 @@ fn a_past_date_does_not_replace_a_newer_release_unless_told() {
 }
 
 #[test]
+fn hard_negatives_come_from_what_the_release_of_the_day_before_would_have_retrieved() {
+    let world = World::local().with_logs(8, &[]);
+    let mine = [
+        "samples.hard_negatives.from=previous",
+        "samples.hard_negatives.rank_from=11",
+        "samples.hard_negatives.rank_to=100",
+    ];
+    let run = |date: &str| {
+        let mut args = vec!["--date", date, "--set", "samples.previous_candidates.per_user=100"];
+        mine.iter().for_each(|setting| args.extend(["--set", setting]));
+        let ran = world.job(&["run"], &args).expect(0);
+        let shown = world.job(&["release", "show"], &[]).expect(0);
+        let release: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+        let manifest = format!("{}/out/{}/manifest.json", world.base, release["samples"].as_str().unwrap());
+        let samples: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+        (ran, samples["facts"].clone())
+    };
+    let (first, facts) = run(DATE);
+    assert!(first.stderr.contains("no good release of a date before 2026-11-20"), "{}", first.stderr);
+    assert_eq!(
+        (&facts["tables"]["hard_negatives"]["rows"], &facts["origins"]["previous_release"]),
+        (&0.into(), &serde_json::Value::Null)
+    );
+
+    let (_, facts) = run("2026-11-21");
+    let origins = &facts["origins"];
+    assert_eq!(
+        (&origins["previous_release"]["release"], &origins["previous_release"]["date"]),
+        (&1.into(), &DATE.into())
+    );
+    assert_eq!(origins["hard_negatives"], "`previous_candidates`");
+    let rows = |table: &str| facts["tables"][table]["rows"].as_u64().unwrap();
+    assert_eq!(rows("previous_candidates"), 100 * rows("user_features"));
+    let dropped = |rule: &str| facts["statistics"]["dropped"][rule].as_u64().unwrap();
+    assert!(rows("hard_negatives") > 0 && dropped("rank") > 0 && dropped("liked") > 0, "{facts}");
+
+    let (again, _) = run("2026-11-21");
+    assert_eq!(again.summary()["status"], "done before");
+}
+
+#[test]
 fn a_flipped_byte_is_found() {
     let world = World::local().with_logs(7, &[]);
     world.job(&["run"], &["--date", DATE]).expect(0);

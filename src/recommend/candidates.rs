@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::StreamExt;
 use tokio::sync::OnceCell;
@@ -53,7 +53,8 @@ impl samples::Previous for LastRelease {
     }
 }
 
-async fn write(
+/// Writes the candidates of `users`, user after user.
+pub(super) async fn write(
     job: &Job,
     release: &Release,
     tower: &impl UserTower,
@@ -139,17 +140,22 @@ impl Found {
 
     fn batch(self, users: &Ids, items: &Ids) -> Result<RecordBatch> {
         let (users, items) = (pick(users, &self.users), pick(items, &self.items));
-        let schema = Schema::new(vec![
-            Field::new("user_id", users.id_type().arrow(), true),
-            Field::new("item_id", items.id_type().arrow(), true),
-            Field::new("score", DataType::Float64, true),
-            Field::new("rank", DataType::Int64, true),
-        ]);
+        let schema = schema(&users, &items);
         let scores = Arc::new(Float64Array::from(self.scores));
         let ranks = Arc::new(Int64Array::from(self.ranks));
-        RecordBatch::try_new(Arc::new(schema), vec![users.to_arrow(), items.to_arrow(), scores, ranks])
+        RecordBatch::try_new(schema, vec![users.to_arrow(), items.to_arrow(), scores, ranks])
             .map_err(|error| Error::internal("cannot make rows of candidates").caused_by(error))
     }
+}
+
+/// The columns of the table.
+pub(super) fn schema(users: &Ids, items: &Ids) -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("user_id", users.id_type().arrow(), true),
+        Field::new("item_id", items.id_type().arrow(), true),
+        Field::new("score", DataType::Float64, true),
+        Field::new("rank", DataType::Int64, true),
+    ]))
 }
 
 fn pick(ids: &Ids, at: &[usize]) -> Ids {

@@ -1,3 +1,5 @@
+use arrow::array::AsArray;
+
 use super::*;
 use crate::artifacts::{IdType, RunDate};
 use crate::error::Kind;
@@ -90,4 +92,60 @@ async fn a_user_without_a_row_is_named() {
         error.message,
         "user `999` is not in `user_features` of release 7 (2026-11-20); give the features of a new user with --features FILE"
     );
+}
+
+/// The rows of `previous_candidates` that a release makes for the world's users: user, item, rank.
+async fn candidates(world: &World, release: &Release) -> Vec<(Id, Id, i64)> {
+    let store = &world.job.output;
+    let users = &world.samples.record.facts.tables["user_features"].files;
+    let schema = candidates::schema(&world.user_ids, &world.item_ids);
+    let mut writer = crate::storage::ShardWriter::new(store, "previous_candidates", schema, 1000);
+    let rows = candidates::write(&world.job, release, &world.tower, users, &mut writer).await.unwrap();
+    let files = writer.finish().await.unwrap();
+    let mut found = Vec::new();
+    for batch in crate::storage::read_parquet(store, sorted_parts(&files), None).await.unwrap() {
+        let ids = |name: &str, of: &Ids| {
+            let mut ids = Ids::new(of.id_type());
+            ids.extend_from(batch.column_by_name(name).unwrap(), name).unwrap();
+            ids
+        };
+        let (users, items) = (ids("user_id", &world.user_ids), ids("item_id", &world.item_ids));
+        let ranks = batch.column_by_name("rank").unwrap().as_primitive::<arrow::datatypes::Int64Type>();
+        found.extend((0..users.len()).map(|at| (users.get(at), items.get(at), ranks.value(at))));
+    }
+    assert_eq!(found.len() as u64, rows);
+    found
+}
+
+#[tokio::test]
+async fn candidates_of_many_users_are_what_each_of_them_would_get() {
+    for (name, id_type) in [("candidates-int", IdType::Bigint), ("candidates-text", IdType::Varchar)] {
+        let world = World::new(name, id_type, 400, 30, DIM).await.set(&["samples.previous_candidates.per_user=7"]);
+        let release = published(&world).await;
+        let found = candidates(&world, &release).await;
+        assert_eq!(found.len(), 30 * 7);
+        for (at, rows) in found.chunks(7).enumerate() {
+            let user = world.user_ids.get(at);
+            let alone = ask(&world, &release, Who::User(user.clone()), 7, false).await.unwrap();
+            let wanted: Vec<_> = alone.into_iter().zip(1..).map(|(item, rank)| (user.clone(), item, rank)).collect();
+            assert_eq!(rows, wanted);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_shard_holds_a_part_of_the_catalogue_and_ranks_go_deeper() {
+    let settings = ["samples.previous_candidates.per_user=400", "samples.previous_candidates.shards=4"];
+    let world = World::new("candidates-shard", IdType::Bigint, 400, 5, DIM).await.set(&settings);
+    let release = published(&world).await;
+    let found = candidates(&world, &release).await;
+    let items: std::collections::HashSet<_> = found.iter().map(|row| row.1.clone()).collect();
+    assert!((60..140).contains(&items.len()) && found.len() == 5 * items.len(), "{} items", items.len());
+    let all = ask(&world, &release, Who::User(world.user_ids.get(0)), 400, false).await.unwrap();
+    let inside: Vec<_> = all.into_iter().filter(|item| items.contains(item)).collect();
+    let first: Vec<_> = found.iter().take(items.len()).map(|row| row.1.clone()).collect();
+    assert_eq!(first, inside);
+    let other = candidates(&World { job: world.job.at("2026-11-21".parse().unwrap()), ..world }, &release).await;
+    let others: std::collections::HashSet<_> = other.iter().map(|row| row.1.clone()).collect();
+    assert!(others.is_disjoint(&items) || others == items);
 }
