@@ -60,7 +60,8 @@ pub struct Config {
     pub output: String,
     /// The tables that SQL may read, by name. The built-in SQL reads `impressions` (user_id, item_id, event_time,
     /// clicked), `items` (item_id, features), `users` (user_id, features), and, where configured, `ranker_scores` (user_id,
-    /// item_id, score) and `future_impressions` (for offline evaluation).
+    /// item_id, score), `candidates` (user_id, item_id: what a ranker of `rankers` scores) and `future_impressions` (for offline
+    /// evaluation).
     #[serde(with = "ordered")]
     #[schemars(with = "std::collections::BTreeMap<String, Source>")]
     pub sources: IndexMap<String, Source>,

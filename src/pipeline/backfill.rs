@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::StreamExt;
 use tokio::runtime::Handle;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::plan::{Day, Question, State, plan};
 use super::run::{Outcome, run};
@@ -19,6 +19,8 @@ use crate::config::{ByteSize, Config};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Job, threads};
 use crate::publish::How;
+use crate::recommend::LastRelease;
+use crate::samples::Recipe;
 
 /// Least memory of the SQL engine for one date; with less, joins of a few thousand rows would spill.
 const LEAST_MEMORY: usize = 32 << 20;
@@ -156,7 +158,7 @@ async fn sample_ahead(
     let dates: Vec<RunDate> =
         due.filter(|day| again || day.to_run.contains(&Stage::Samples)).map(|day| day.date).collect();
     let side_by_side = range.jobs.get().min(dates.len());
-    if side_by_side < 2 {
+    if side_by_side < 2 || wait_for_releases(&job_of(dates[0])).await? {
         return Ok(BTreeMap::new());
     }
     let scope = if again { Scope::Again(Stages::SAMPLES) } else { Scope::These(Stages::SAMPLES) };
@@ -182,6 +184,17 @@ async fn sample_ahead(
         sampled.insert(date, ended);
     }
     Ok(sampled)
+}
+
+/// Whether the samples of a date hold what the release of the date before it would have retrieved: then they come after it.
+async fn wait_for_releases(job: &Job) -> Result<bool> {
+    let waits = Recipe::open(job, &LastRelease::shared(), job.date, job.date).await?.reads_previous();
+    if waits {
+        info!(
+            "SQL reads `previous_candidates`, so the samples of each date are built after the release of the one before"
+        );
+    }
+    Ok(waits)
 }
 
 /// What one of several that build samples at the same time may use: memory and cores of the SQL engine are divided, so that all of

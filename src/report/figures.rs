@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{
-    AuditOutcome, Column, Done, EmbedFacts, EvaluateFacts, Forced, GateResult, Id, IndexFacts, Parent, Portrait,
-    Release, RunDate, Statistics, TrainFacts,
+    AuditOutcome, Column, Done, EmbedFacts, EvaluateFacts, Forced, GateResult, Id, IndexFacts, Origins, Parent,
+    Portrait, Release, RunDate, Statistics, TrainFacts,
 };
 use crate::job::Job;
 use crate::publish::{Candidate, Judged, Ruling};
@@ -92,6 +92,8 @@ pub struct Samples {
     /// SHA-256 of each SQL file's text, by table.
     pub sql: BTreeMap<String, String>,
     pub statistics: Statistics,
+    #[serde(default)]
+    pub origins: Origins,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -215,6 +217,7 @@ impl Samples {
             audits: facts.audits.clone(),
             sql: facts.sql.clone(),
             statistics: facts.statistics.clone(),
+            origins: facts.origins.clone(),
         }
     }
 }

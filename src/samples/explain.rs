@@ -58,19 +58,25 @@ pub async fn check(job: &Job, releases: &Releases) -> Result<Vec<String>> {
 
 async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
     let mut planner = Planner::new(job, plan).await?;
+    plan_tables(plan, &mut planner).await?;
+    for audit in plan.audits.iter() {
+        if can_run(job, &planner, audit) {
+            planner.plan_query(audit).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Plans every table, each over the columns that those before it will have.
+pub(super) async fn plan_tables(plan: &SamplePlan, planner: &mut Planner) -> Result<()> {
     for name in &plan.order {
         let Some(file) = plan.files.get(name) else {
-            add_previous(plan, &mut planner, name)?;
+            add_previous(plan, planner, name)?;
             continue;
         };
         let planned = planner.plan_table(file).await?;
         planner.physical(&planned, file, Joins::Hash).await?;
         planner.add_planned(name, planned.shape.schema.clone())?;
-    }
-    for audit in plan.audits.iter() {
-        if can_run(job, &planner, audit) {
-            planner.plan_query(audit).await?;
-        }
     }
     Ok(())
 }

@@ -40,6 +40,8 @@ use crate::job::Job;
 /// parameters alone: not on threads, memory or time.
 pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<SampleFacts>> {
     let mut planner = planner::Planner::new(job, plan).await?;
+    // mistakes in the last table are told before a row of the first is read
+    explain::plan_tables(plan, &mut planner).await?;
     let mut tables = BTreeMap::new();
     let mut files = Vec::new();
     let mut dropped = BTreeMap::new();

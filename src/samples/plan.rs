@@ -110,6 +110,11 @@ impl Recipe {
         })
     }
 
+    /// Whether the samples of a date hold what an earlier release would have retrieved.
+    pub fn reads_previous(&self) -> bool {
+        self.releases.is_some()
+    }
+
     /// What the samples of one of the dates will be made from.
     pub async fn plan(&self, date: RunDate) -> Result<SamplePlan, Unlisted> {
         let config = &self.config;

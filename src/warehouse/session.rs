@@ -106,7 +106,9 @@ impl Warehouse {
     /// Registers a ranker under its name, which no function of the engine may have.
     pub fn add_ranker(&self, ranker: Arc<Ranker>) -> Result<()> {
         let (name, state) = (&ranker.name, self.context.state());
-        let taken = state.scalar_functions().contains_key(name)
+        // names that stand for something else in sample files
+        let taken = ["sample_items", "hard_ranker"].contains(&name.as_str())
+            || state.scalar_functions().contains_key(name)
             || state.aggregate_functions().contains_key(name)
             || state.window_functions().contains_key(name);
         if taken {

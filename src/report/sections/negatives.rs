@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::samples::spread;
+use crate::artifacts::Origins;
 use crate::report::Report;
 use crate::report::charts::{Bars, Chart, Look, Rows, Series};
 use crate::report::html::{Table, count, number, percent, text};
@@ -15,6 +16,9 @@ pub fn section(report: &Report) -> Section {
         statistics.negatives_per_positive.iter().map(|(table, rate)| format!("{} of {table}", number(*rate))).collect();
     if !per.is_empty() {
         body += &paragraph(&format!("For one positive: {}.", per.join(", ")));
+    }
+    if let Some(origin) = origin(&report.samples.origins) {
+        body += &paragraph(&origin);
     }
     let mut drawn = vec![popularity(report), ranks(report)];
     if !statistics.dropped.is_empty() {
@@ -53,6 +57,14 @@ pub fn section(report: &Report) -> Section {
         ));
     }
     Section { id: "negatives", title: "Negatives", body }
+}
+
+/// Whose word makes a negative a hard one.
+fn origin(origins: &Origins) -> Option<String> {
+    let from = origins.hard_negatives.as_ref()?;
+    let release = origins.previous_release.as_ref();
+    let release = release.map(|release| format!(", filled by release {} of {}", release.release, release.date));
+    Some(format!("Hard negatives by the scores of {from}{}.", release.unwrap_or_default()))
 }
 
 fn popularity(report: &Report) -> String {
