@@ -261,6 +261,9 @@ mod tests {
             "training.table_decay=.nan",
             "training.logq.in_batch=.inf",
             "index.recall_target=2",
+            "samples.hard_negatives.margin=-1",
+            "samples.hard_negatives.per_item=0",
+            "samples.previous_candidates.shards=0",
             "index.training_vectors=0",
         ] {
             let (text, key) = (error_of(SMALL, &[set]), set.split('=').next().unwrap());

@@ -202,3 +202,30 @@ impl Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Overrides};
+
+    #[test]
+    fn hard_negatives_by_a_ranker_need_one_that_is_there() {
+        let text = "version: 1\nname: a\noutput: out\nsources:\n  impressions: {path: logs}\nfeatures:\n  user:\n    history: {kind: ids, table: item_id}\n  item:\n    item_id: {kind: id}\n";
+        let model = |name: &str| format!("rankers.{name}={{path: a.onnx, inputs: {{x: {{columns: [a, b]}}}}}}");
+        let parse = |settings: &[&str]| {
+            let set = settings.iter().map(|setting| setting.to_string()).collect();
+            let config = Config::parse(text, "job.yaml", &Overrides(set));
+            config.and_then(|config| config.hard_ranker().map(str::to_string)).map_err(|error| error.to_string())
+        };
+        let from = "samples.hard_negatives.from=ranker";
+        assert_eq!(parse(&[from, &model("one")]), Ok("one".into()));
+        let named = "samples.hard_negatives.ranker=two";
+        assert_eq!(parse(&[from, named, &model("one"), &model("two")]), Ok("two".into()));
+        let refused = |settings: &[&str], found: &str| {
+            let error = parse(settings).unwrap_err();
+            assert!(error.contains(&format!("samples.hard_negatives.ranker: found {found}")), "{error}");
+        };
+        refused(&[from], "none, and no `rankers`");
+        refused(&[from, &model("one"), &model("three")], "none of several");
+        refused(&[from, named, &model("too")], "`two`, did you mean `too`?");
+    }
+}

@@ -5,22 +5,27 @@ use twotower::recommend::LastRelease;
 
 use crate::support::World;
 
+fn mix(a: u64, b: u64) -> u64 {
+    a.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_add(b).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33
+}
+
+/// User, item, score.
+fn scores() -> Vec<Vec<Value>> {
+    let of = |user: u64| (0..200u64).map(move |item| vec![json!(user), json!(item), json!(mix(user, item) % 1000)]);
+    (0..300u64).flat_map(of).collect()
+}
+
 /// A few thousand rows, enough for several batches and partitions.
 async fn busy(name: &str) -> World {
-    let mix = |a: u64, b: u64| {
-        a.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_add(b).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33
-    };
     let mut impressions: Vec<Vec<Value>> = Vec::new();
     for n in 0..20_000u64 {
         let (user, item) = (mix(n, 1) % 300, mix(n, 2) % 400);
         let time = format!("2026-11-{:02} {:02}:{:02}:00", 17 + mix(n, 3) % 4, mix(n, 4) % 24, mix(n, 5) % 60);
-        impressions.push(vec![json!(user), json!(item), json!(time), json!(mix(n, 6) % 3 == 0)]);
+        impressions.push(vec![json!(user), json!(item), json!(time), json!(mix(n, 6).is_multiple_of(3))]);
     }
     let items: Vec<Vec<Value>> = (0..500u64).map(|item| vec![json!(item), json!(format!("t{}", item % 7))]).collect();
     let users: Vec<Vec<Value>> = (0..320u64).map(|user| vec![json!(user), json!("de")]).collect();
-    let scores: Vec<Vec<Value>> = (0..300u64)
-        .flat_map(|user| (0..200u64).map(move |item| vec![json!(user), json!(item), json!(mix(user, item) % 1000)]))
-        .collect();
+    let scores = scores();
     let world = World::new(name).given("impressions", &impressions).await.given("items", &items).await;
     let world = world.given("users", &users).await.given("ranker_scores", &scores).await;
     world.set("samples.hard_negatives.rank_from=20").set("samples.hard_negatives.rank_to=100")
@@ -44,6 +49,42 @@ async fn files_do_not_depend_on_threads_or_memory() {
     assert_eq!(files[0], files[1]);
     assert_eq!(files[0], files[2]);
     assert_eq!(digests[0], digests[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn neither_do_rankers_rules_and_their_counts() {
+    let ranker = format!(
+        "rankers.mine={{path: '{}/tests/rankers/lightgbm_ranker.onnx', inputs: {{input: {{columns: [c.score, c.item_id, u.user_id, c.score]}}}}}}",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let rules = [
+        ranker.as_str(),
+        "samples.hard_negatives.from=ranker",
+        "samples.hard_negatives.margin=0.01",
+        "samples.hard_negatives.per_item=3",
+        "samples.hard_negatives.random_per_hard=2",
+        "samples.shown_negatives.per_positive=2",
+    ];
+    let mut built = Vec::new();
+    for (name, settings) in [
+        ("rules-one-thread", ["samples.threads=1", "samples.memory=1GiB"]),
+        ("rules-four-threads", ["samples.threads=4", "samples.memory=1GiB"]),
+        ("rules-little-memory", ["samples.threads=2", "samples.memory=24MiB"]),
+    ] {
+        let world = busy(name).await.given("candidates", &scores()).await;
+        let world = rules.iter().chain(&settings).fold(world, |world, setting| world.set(setting));
+        let written = world.build().await.unwrap().written;
+        let tables = ["hard_negatives", "ranked_candidates", "shown_negatives"];
+        assert!(tables.iter().all(|table| written.facts.tables[*table].rows > 0));
+        built.push((written.files, written.facts.statistics.dropped));
+    }
+    let dropped = &built[0].1;
+    let rules: Vec<&str> = dropped.keys().map(String::as_str).collect();
+    assert_eq!(rules, ["catalogue", "liked", "margin", "per_item", "rank", "score"]);
+    assert!(["liked", "margin", "per_item", "rank"].iter().all(|rule| dropped[*rule] > 0), "{dropped:?}");
+    assert_eq!((dropped["catalogue"], dropped["score"]), (0, 0));
+    assert_eq!(built[0], built[1]);
+    assert_eq!(built[0], built[2]);
 }
 
 #[tokio::test]

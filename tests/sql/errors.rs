@@ -187,6 +187,35 @@ async fn broken_contracts_are_named_with_table_and_column() {
 }
 
 #[tokio::test]
+async fn a_ranker_that_does_not_fit_is_told_before_a_row_is_read() {
+    let model = |file: &str| format!("{}/tests/rankers/{file}", env!("CARGO_MANIFEST_DIR"));
+    let input = "inputs: {features: {columns: [a, b, c, d]}}";
+    let dense = format!("rankers.mine={{path: '{}', {input}}}", model("torch_dense.onnx"));
+    let world = async |name: &str, setting: &str, call: &str| {
+        let text = format!("select user_id, item_id,\n  {call} as score\nfrom impressions");
+        let world = World::new(&format!("ranker-{name}")).usual().await.sql("scored.sql", &text).await.set(setting);
+        world.error().await.replace(env!("CARGO_MANIFEST_DIR"), "")
+    };
+    let no_table = World::new("ranker-logged").usual().await.set("samples.hard_negatives.from=ranker_scores");
+    let previous = World::new("ranker-previous").usual().await.set("samples.hard_negatives.from=previous");
+    let previous = previous.set("samples.previous_candidates.missing=fail");
+    snapshot(
+        "rankers",
+        &[
+            ("too few arguments", world("few", &dense, "mine(1.0, 2.0, 3.0)").await),
+            ("a text", world("text", &dense, "mine(1.0, 2.0, 3.0, 'de')").await),
+            ("another name", world("name", &dense, "mien(1.0, 2.0, 3.0, 4.0)").await),
+            ("no such file", world("file", &dense.replace("dense", "dens"), "1").await),
+            ("no model", world("json", &dense.replace(".onnx", ".json"), "1").await),
+            ("another input", world("input", &dense.replace("features", "feature"), "1").await),
+            ("a function of the engine", world("abs", &dense.replace("mine", "abs"), "1").await),
+            ("no logged scores", no_table.error().await),
+            ("no release", previous.error().await),
+        ],
+    );
+}
+
+#[tokio::test]
 async fn check_explain_and_plan_read_no_row() {
     let world =
         World::new("check").usual().await.source("unused", "format: csv").put("own/unused/a.csv", "a\n1\n").await;
