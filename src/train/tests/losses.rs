@@ -61,3 +61,29 @@ async fn no_negative_is_hard_before_its_epoch() {
     let (hard, hardest, more_items) = of_epoch(2);
     assert!(hard > 0 && hard == more_items && hardest == 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_shown_for_nothing_is_a_negative_of_its_own_user_beside_hard_ones() {
+    let of = async |name: &str, tables: [(&str, bool); 2], changes: &[&str]| {
+        let mut planted = Planted::new(name, 500, changes).await;
+        let known = &mut planted.samples.record.facts.tables;
+        let negatives = known.remove("hard_negatives").unwrap();
+        tables.iter().filter(|(_, there)| *there).for_each(|(table, _)| {
+            known.insert(table.to_string(), negatives.clone());
+        });
+        let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+        let mut batches = Batches::new(&data, &planted.job.config.training);
+        batches.start_epoch(1);
+        batches.batch(0).hard
+    };
+    let hard = of("shown-hard", [("hard_negatives", true), ("shown_negatives", false)], &[]).await;
+    let shown = of("shown-alone", [("hard_negatives", false), ("shown_negatives", true)], &[]).await;
+    let both = of("shown-both", [("hard_negatives", true), ("shown_negatives", true)], &[]).await;
+    let none =
+        of("shown-none", [("hard_negatives", false), ("shown_negatives", true)], &["training.shown_per_positive=0"])
+            .await;
+    assert!(!hard.1.is_empty() && shown == hard);
+    // the same rows in both tables count once
+    assert_eq!(both, hard);
+    assert!(none.1.is_empty());
+}
