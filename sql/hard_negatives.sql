@@ -175,4 +175,4 @@ with
     )
 select sample_id, item_id, score as ranker_score, ranker_rank
 from spread
-where keep('per_item', $hard_per_item is null or of_item <= $hard_per_item)
+where case when $hard_per_item is null then true else keep('per_item', of_item <= $hard_per_item) end

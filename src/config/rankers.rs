@@ -38,8 +38,9 @@ fn batch_size() -> usize {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RankerInput {
-    /// Its type in the model. Arguments are cast to it. NULL is NaN, which gradient-boosted trees take for a missing value;
-    /// for other types than `float` and `double` it is an error.
+    /// Its type in the model. Arguments are cast to it. NULL is NaN, which gradient-boosted trees take for a missing value; a model
+    /// that does not know missing values has no score (NULL) for such a row. For other types than `float` and `double`,
+    /// NULL is an error.
     #[serde(rename = "type")]
     pub data_type: RankerType,
     /// The columns that make a row of the tensor, one argument of the function each. Empty: the tensor is one column of its own

@@ -15,7 +15,7 @@ use crate::config::RankerType;
 #[derive(Debug, Clone)]
 pub struct TensorInfo {
     pub name: String,
-    /// `None` for what is no tensor (maps), and where the file does not say.
+    /// `None` for maps, which are no tensors, and where the file does not say.
     pub data_type: Option<DataType>,
     /// Lengths of the axes; `None` for any, or where the file does not say.
     pub shape: Option<Vec<Option<usize>>>,
@@ -59,7 +59,7 @@ impl fmt::Display for TensorInfo {
         let data_type = match (self.ranker_type(), self.data_type) {
             (Some(known), _) => known.name().to_string(),
             (None, Some(other)) => other.as_str_name().to_lowercase(),
-            (None, None) => "no tensor".into(),
+            (None, None) => "maps".into(),
         };
         write!(f, "`{}` ({data_type}", self.name)?;
         if let Some(shape) = &self.shape {
@@ -141,6 +141,49 @@ impl Graph {
         graph.node = kept;
         graph.output = vec![ValueInfoProto { name, ..Default::default() }];
         graph.value_info.clear();
+    }
+
+    /// Whether some operator knows what to do with a value that is missing. Others would carry NaN along, or lose it in an
+    /// approximation that cuts off at both ends.
+    pub fn knows_missing(&self) -> bool {
+        let known = ["TreeEnsembleRegressor", "TreeEnsembleClassifier", "Imputer", "IsNaN"];
+        self.operators().any(|name| known.contains(&name))
+    }
+
+    /// Writes `Gemm` as products and sums where numbers are of 64 bits, which tract's own takes for 32.
+    pub fn split_double_gemm(&mut self) {
+        let double = self.inputs.iter().any(|input| input.data_type == Some(DataType::Double));
+        let Some(graph) = self.proto.graph.as_mut().filter(|_| double) else { return };
+        for node in std::mem::take(&mut graph.node) {
+            let number = |name: &str| node.attribute.iter().find(|attribute| attribute.name == name);
+            let scaled = ["alpha", "beta"].iter().any(|name| number(name).is_some_and(|number| number.f != 1.0));
+            let turned = |name: &str| number(name).is_some_and(|number| number.i != 0);
+            if node.op_type != "Gemm" || scaled || turned("transA") || node.input.len() < 2 {
+                graph.node.push(node);
+                continue;
+            }
+            let mut add = |kind: &str, input: Vec<String>, output: String| {
+                let name = output.clone();
+                let node = NodeProto { name, op_type: kind.into(), input, output: vec![output], ..Default::default() };
+                graph.node.push(node);
+            };
+            let output = node.output[0].clone();
+            let mut right = node.input[1].clone();
+            if turned("transB") {
+                let flipped = format!("{output}.right");
+                add("Transpose", vec![right], flipped.clone());
+                right = flipped;
+            }
+            let factors = vec![node.input[0].clone(), right];
+            match node.input.get(2).filter(|name| !name.is_empty()) {
+                Some(bias) => {
+                    let product = format!("{output}.product");
+                    add("MatMul", factors, product.clone());
+                    add("Add", vec![product, bias.clone()], output);
+                }
+                None => add("MatMul", factors, output),
+            }
+        }
     }
 
     /// Operators of the graph, by the name of their kind.

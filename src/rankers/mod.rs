@@ -33,6 +33,8 @@ pub struct Ranker {
     pub sha256: String,
     /// Name and type of each argument, in order.
     pub arguments: Vec<(String, RankerType)>,
+    /// Whether the model itself says what a missing value means.
+    knows_missing: bool,
     model: Model,
 }
 
@@ -67,6 +69,7 @@ impl Ranker {
         let output = graph.score_output(settings.output.as_deref()).map_err(|message| refuse(".output", message))?;
         let (inputs, batch) = inputs(settings, &graph).map_err(|(key, message)| refuse(&key, message))?;
         graph.reduce_to(&output);
+        graph.split_double_gemm();
         let unsupported = model::unsupported(&graph);
         if !unsupported.is_empty() {
             let names = unsupported.join(", ");
@@ -88,6 +91,7 @@ impl Ranker {
             url: url.into(),
             sha256: sha256_hex(bytes),
             arguments: settings.arguments().into_iter().map(str::to_string).zip(types).collect(),
+            knows_missing: graph.knows_missing(),
             model,
         })
     }
@@ -98,7 +102,8 @@ impl Ranker {
         format!("{}({})", self.name, arguments.collect::<Vec<_>>().join(", "))
     }
 
-    /// Scores rows: one column for each argument, all of one length. A score that is no number is null.
+    /// Scores rows: one column for each argument, all of one length. A score that is no number is null, and so is that of a row
+    /// with a missing value where the model does not know such (trees do).
     pub fn score(&self, columns: &[ArrayRef]) -> Result<Float64Array> {
         let rows = columns.first().map_or(0, |column| column.len());
         let typed = columns.iter().zip(&self.arguments).map(|(column, (argument, data_type))| {
@@ -108,7 +113,9 @@ impl Ranker {
         let scores = self.model.score(&typed, rows).map_err(|message| {
             Error::config(format!("rankers.{}: {} cannot score {rows} rows: {message}", self.name, self.url))
         })?;
-        Ok(scores.into_iter().map(|score| (!score.is_nan()).then_some(score)).collect())
+        let missing = |row: usize| !self.knows_missing && typed.iter().any(|column| column.is_nan(row));
+        let scores = scores.into_iter().enumerate();
+        Ok(scores.map(|(row, score)| (!score.is_nan() && !missing(row)).then_some(score)).collect())
     }
 }
 

@@ -21,6 +21,16 @@ pub enum Column {
     Boolean(Vec<bool>),
 }
 
+impl Column {
+    pub fn is_nan(&self, row: usize) -> bool {
+        match self {
+            Column::Float(values) => values[row].is_nan(),
+            Column::Double(values) => values[row].is_nan(),
+            Column::Int(_) | Column::Bigint(_) | Column::Boolean(_) => false,
+        }
+    }
+}
+
 /// One input tensor.
 #[derive(Debug, Clone)]
 pub struct Input {

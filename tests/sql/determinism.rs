@@ -61,7 +61,7 @@ async fn neither_do_rankers_rules_and_their_counts() {
         ranker.as_str(),
         "samples.hard_negatives.from=ranker",
         "samples.hard_negatives.margin=0.01",
-        "samples.hard_negatives.per_item=3",
+        "samples.hard_negatives.per_item=1",
         "samples.hard_negatives.random_per_hard=2",
         "samples.shown_negatives.per_positive=2",
     ];
@@ -69,7 +69,7 @@ async fn neither_do_rankers_rules_and_their_counts() {
     for (name, settings) in [
         ("rules-one-thread", ["samples.threads=1", "samples.memory=1GiB"]),
         ("rules-four-threads", ["samples.threads=4", "samples.memory=1GiB"]),
-        ("rules-little-memory", ["samples.threads=2", "samples.memory=24MiB"]),
+        ("rules-little-memory", ["samples.threads=2", "samples.memory=96MiB"]),
     ] {
         let world = busy(name).await.given("candidates", &scores()).await;
         let world = rules.iter().chain(&settings).fold(world, |world, setting| world.set(setting));
