@@ -110,7 +110,7 @@ impl Walk<'_> {
                 continue;
             }
             let sources: Vec<&str> = self.config.sources.keys().map(String::as_str).collect();
-            let tables: Vec<&str> = self.files.tables.keys().map(String::as_str).collect();
+            let tables: Vec<&str> = self.files.tables.keys().map(String::as_str).chain([PREVIOUS_TABLE]).collect();
             let known = sources.iter().chain(&tables).copied();
             let own = if file.built_in {
                 format!("; configure `sources.{name}`, or put a {}.sql of your own into `samples.sql`", file.name)

@@ -71,7 +71,7 @@ async fn what_was_shown_for_nothing_is_a_negative_of_its_own_user_beside_hard_on
         tables.iter().filter(|(_, there)| *there).for_each(|(table, _)| {
             known.insert(table.to_string(), negatives.clone());
         });
-        let data = Data::load(&planted.job, &planted.samples).await.unwrap();
+        let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
         let mut batches = Batches::new(&data, &planted.job.config.training);
         batches.start_epoch(1);
         batches.batch(0).hard
