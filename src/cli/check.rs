@@ -3,7 +3,7 @@ use crate::error::Result;
 use crate::job::Stop;
 use crate::recommend::LastRelease;
 use crate::storage::{Created, Store};
-use crate::{index, model, samples};
+use crate::{index, model, rankers, samples};
 
 use super::common::ConfigArgs;
 
@@ -30,6 +30,9 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
         job.config.index.factory.as_deref().unwrap_or("by item count")
     );
     println!("output    {}", probe(&job.output).await?);
+    for ranker in rankers::load(&job.config).await? {
+        println!("ranker    {} from {}", ranker.signature(), ranker.url);
+    }
     let warnings = samples::check(&job, &LastRelease::shared()).await?;
     println!("samples   sources and SQL fit together for {date}");
     for warning in &warnings {

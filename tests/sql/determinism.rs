@@ -98,3 +98,25 @@ async fn the_digest_follows_inputs_sql_and_params_and_not_threads() {
     assert_ne!(digest(world.again().set("samples.params.min=3")).await, usual);
     assert_ne!(digest(world.put("items/part-0.csv", "item_id,topic\n10,a\n").await).await, usual);
 }
+
+#[tokio::test]
+async fn another_model_makes_other_samples_where_sql_calls_it() {
+    let model =
+        |name: &str| std::fs::read(format!("{}/tests/rankers/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    for (name, call, changes) in [("called", "mine(1, 2, 3, 4)", true), ("uncalled", "1.0", false)] {
+        let mut world = World::new(&format!("digest-{name}")).usual().await;
+        world = world.sql("scored.sql", &format!("select item_id, {call} as score from items")).await;
+        let setting = format!(
+            "rankers.mine={{path: '{}', inputs: {{input: {{columns: [a, b, c, d]}}}}}}",
+            world.store.url_of("model.onnx")
+        );
+        world = world.set(&setting);
+        let mut digests = Vec::new();
+        for model in [model("lightgbm_ranker"), model("lightgbm_regressor"), model("lightgbm_ranker")] {
+            world = world.put("model.onnx", model).await;
+            digests.push(twotower::samples::plan(&world.job(), &LastRelease::shared()).await.unwrap().digest);
+        }
+        assert_eq!(digests[0], digests[2]);
+        assert_eq!(digests[0] != digests[1], changes, "{name}");
+    }
+}

@@ -187,6 +187,15 @@ async fn broken_contracts_are_named_with_table_and_column() {
 }
 
 #[tokio::test]
+async fn what_was_shown_and_not_clicked_alone_is_warned_of() {
+    let world = World::new("shown-alone").usual().await.set("samples.shown_negatives.per_positive=2");
+    let warnings = async |world: &World| samples::check(&world.job(), &LastRelease::shared()).await.unwrap();
+    assert_eq!(warnings(&world).await, [""; 0]);
+    let alone = warnings(&world.set("samples.random_negatives.per_positive=0")).await;
+    assert!(alone[0].contains("what was shown and not clicked alone, which is never a good only source"), "{alone:?}");
+}
+
+#[tokio::test]
 async fn a_ranker_that_does_not_fit_is_told_before_a_row_is_read() {
     let model = |file: &str| format!("{}/tests/rankers/{file}", env!("CARGO_MANIFEST_DIR"));
     let input = "inputs: {features: {columns: [a, b, c, d]}}";
