@@ -147,7 +147,15 @@ fn a_parent_that_is_too_old_or_damaged_is_told() {
 #[test]
 fn without_a_positive_after_the_parent_its_weights_stay_and_new_items_are_embedded() {
     let world = World::local().with_logs(8, &[]);
-    let settings = ["--set", "samples.holdout_share=0", "--set", "gates.min_recall_over_popularity=null"];
+    let settings = [
+        "--set",
+        "samples.holdout_share=0",
+        "--set",
+        "gates.min_recall_over_popularity=null",
+        // an item without a positive has no row
+        "--set",
+        "features.item.item_id.min_count=1",
+    ];
     run(&world, DATE, &settings);
     let first = release(&world);
     let ran = world

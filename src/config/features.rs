@@ -33,7 +33,9 @@ pub struct Feature {
     /// in proportion.
     #[serde(default)]
     pub dim: Option<usize>,
-    /// Values seen in fewer positives than this share the unknown rows (`id`, `ids`, `categorical`).
+    /// Values seen in fewer positives than this share the unknown rows (`id`, `ids`, `categorical`). 0 gives every item of the catalogue
+    /// its row: where a day goes on from a parent (`warm_start`), a new one starts at the mean of its kind and is found before anyone
+    /// has liked it; in a start from nothing it stays where chance puts it.
     #[serde(default)]
     pub min_count: Option<u64>,
     /// Rows for values outside the vocabulary, chosen by hash. 1 is one unknown row.

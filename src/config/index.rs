@@ -76,7 +76,8 @@ pub struct IndexDrift {
     pub max_error_growth: f64,
     /// Largest imbalance of the lists (1 when all are as long), as a multiple of that after the last building. Long lists are slow.
     pub max_imbalance_growth: f64,
-    /// Most recall against exact search that may be lost since the last building.
+    /// Most recall against exact search that may be lost since the last building, where no search parameters reach
+    /// `index.recall_target` any more.
     pub max_recall_loss: f64,
 }
 

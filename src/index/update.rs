@@ -32,8 +32,12 @@ pub async fn updated(
     let (Some(parent), Some(manifest)) = (&start.parent, &start.manifest) else {
         return Ok(Err(start.why.clone()));
     };
-    if embeddings.record.facts.refresh.kept == 0 {
+    let vectors = &embeddings.record.facts;
+    if vectors.refresh.kept == 0 {
         return Ok(Err("all vectors are new".into()));
+    }
+    if vectors.duplicate_ids > 0 {
+        return Ok(Err(format!("{} item ids stand twice", vectors.duplicate_ids)));
     }
     let run = async {
         let before: ItemIndex = Done::read(&job.output, &manifest.index).await?;
@@ -75,42 +79,28 @@ struct Plan {
 }
 
 impl Plan {
-    async fn new(job: &Job, then: &Embeddings, now: &Embeddings, slots: &Ids) -> Result<Plan> {
-        let places = IdNumbers::of(slots);
-        let mut hashes = vec![0u64; slots.len()];
-        each_vector(job, then, |ids, at, _, vector| {
-            if let Some(place) = places.get(ids, at) {
+    async fn new(job: &Job, then: &Embeddings, now: &Embeddings, places: &Ids) -> Result<Plan> {
+        let place_of = IdNumbers::of(places);
+        let mut hashes = vec![0u64; places.len()];
+        each_vector(job, then, |ids, at, vector| {
+            if let Some(place) = place_of.get(ids, at) {
                 hashes[place as usize] = hash(vector);
             }
         })
         .await?;
-        let items = now.record.facts.items as usize;
-        let mut ids = Ids::new(now.record.facts.item_id_type);
-        // by place, the row whose vector is there and stays
-        let mut stays = vec![None; slots.len()];
-        let mut come = Vec::new();
-        each_vector(job, now, |ids, at, row, vector| match places.get(ids, at) {
-            Some(place) if (place as usize) < items && hashes[place as usize] == hash(vector) => {
-                stays[place as usize] = Some(row);
-            }
-            _ => come.push(row),
+        let mut by_row = Ids::new(now.record.facts.item_id_type);
+        let mut unchanged = Vec::with_capacity(now.record.facts.items as usize);
+        each_vector(job, now, |ids, at, vector| {
+            unchanged.push(place_of.get(ids, at).filter(|place| hashes[*place as usize] == hash(vector)));
+            by_row.push(ids.get(at));
         })
         .await?;
-        let cleared: BTreeSet<u32> = (0..slots.len() as u32).filter(|place| stays[*place as usize].is_none()).collect();
-        let free = cleared.iter().copied().filter(|place| (*place as usize) < items).chain(slots.len() as u32..);
-        let put: BTreeMap<u32, u32> = come.into_iter().zip(free).collect();
-        let mut row_of = vec![0u32; items];
-        stays.iter().enumerate().for_each(|(place, row)| row.iter().for_each(|row| row_of[place] = *row));
-        put.iter().for_each(|(row, place)| row_of[*place as usize] = *row);
-        let mut by_row = Ids::new(now.record.facts.item_id_type);
-        let mut blocks = item_vectors(&job.output, now, BLOCK);
-        while let Some(block) = blocks.next().await {
-            by_row.append(block?.ids);
-        }
-        let mut rows = vec![0; items];
-        for (place, row) in row_of.iter().enumerate() {
-            rows[*row as usize] = place as u32;
-        }
+        let (cleared, put) = assign(places.len() as u32, &unchanged);
+        let rows: Vec<u32> =
+            (0u32..).zip(&unchanged).map(|(row, stays)| put.get(&row).copied().or(*stays).unwrap_or(row)).collect();
+        let mut row_of = vec![0; rows.len()];
+        rows.iter().zip(0u32..).for_each(|(place, row)| row_of[*place as usize] = row);
+        let mut ids = Ids::new(now.record.facts.item_id_type);
         row_of.iter().for_each(|row| ids.push(by_row.get(*row as usize)));
         Ok(Plan { cleared, put, ids, rows })
     }
@@ -167,20 +157,63 @@ impl Plan {
     }
 }
 
-async fn each_vector(job: &Job, of: &Embeddings, mut visit: impl FnMut(&Ids, usize, u32, &[f32])) -> Result<()> {
+async fn each_vector(job: &Job, of: &Embeddings, mut visit: impl FnMut(&Ids, usize, &[f32])) -> Result<()> {
     let dim = of.record.facts.dim;
-    let (mut blocks, mut row) = (item_vectors(&job.output, of, BLOCK), 0);
+    let mut blocks = item_vectors(&job.output, of, BLOCK);
     while let Some(block) = blocks.next().await {
         let block = block?;
-        for (at, vector) in block.vectors.chunks_exact(dim).enumerate() {
-            visit(&block.ids, at, row, vector);
-            row += 1;
-        }
+        block.vectors.chunks_exact(dim).enumerate().for_each(|(at, vector)| visit(&block.ids, at, vector));
     }
     Ok(())
+}
+
+/// Which of the `places` are cleared, and which rows take which place, where `unchanged` has for each row the place at which
+/// its vector is already. Afterwards the places 0, 1, 2 … are taken, as many as there are rows.
+fn assign(places: u32, unchanged: &[Option<u32>]) -> (BTreeSet<u32>, BTreeMap<u32, u32>) {
+    let count = unchanged.len() as u32;
+    let stays: BTreeSet<u32> = unchanged.iter().flatten().copied().filter(|place| *place < count).collect();
+    let cleared: BTreeSet<u32> = (0..places).filter(|place| !stays.contains(place)).collect();
+    let come =
+        (0u32..).zip(unchanged).filter(|(_, place)| place.is_none_or(|place| place >= count)).map(|(row, _)| row);
+    let free = (0..count).filter(|place| !stays.contains(place));
+    (cleared, come.zip(free).collect())
 }
 
 fn hash(vector: &[f32]) -> u64 {
     let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
     fnv1a64(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn afterwards_all_places_are_taken_once_and_what_stays_has_not_moved() {
+        let mut state = 7u64;
+        let mut draw = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for round in 0..300 {
+            let (before, now) = (draw(40) as u32, 1 + draw(40) as usize);
+            let mut left: Vec<u32> = (0..before).collect();
+            let unchanged: Vec<Option<u32>> = (0..now)
+                .map(|_| {
+                    let stays = !left.is_empty() && draw(3) > 0;
+                    stays.then(|| left.swap_remove(draw(left.len() as u64) as usize))
+                })
+                .collect();
+            let (cleared, put) = assign(before, &unchanged);
+            let mut taken: BTreeSet<u32> = (0..before).filter(|place| !cleared.contains(place)).collect();
+            for (row, place) in &put {
+                assert!(taken.insert(*place), "round {round}: row {row} takes a place that is not free");
+            }
+            assert_eq!(taken, (0..now as u32).collect(), "round {round}");
+            for (row, place) in (0u32..).zip(&unchanged) {
+                let moved = put.contains_key(&row);
+                assert_eq!(moved, place.is_none_or(|place| place as usize >= now), "round {round}, row {row}");
+            }
+        }
+    }
 }
