@@ -1,7 +1,7 @@
 """Days of generated logs, with interests that drift and items that appear each day, run twice side by side: each day from its parent, and
 each day from nothing. Prints a line a day, and the means. Needs nothing beside Python itself.
 
-    python3 benches/replay/replay.py --program target/debug/twotower [--days 30] [--users 2000] [--items 1500] [--new-items 30]
+    python3 benches/replay/replay.py --program target/debug/twotower [--days 30] [--users 2000] [--items 2000] [--new-items 150]
         [--drift 30] [--set KEY=VALUE …]
 
 Recall is that of exact search at the largest K of the config, over the users of `holdout` (a fifth of the users, whose clicks of the day are
@@ -48,7 +48,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", required=True)
     parser.add_argument("--out", default=ROOT / "demo" / "replay")
-    for name, value in [("days", 30), ("users", 2000), ("items", 1500), ("new-items", 30), ("drift", 30), ("seed", 17)]:
+    for name, value in [("days", 30), ("users", 2000), ("items", 2000), ("new-items", 150), ("drift", 30), ("seed", 17)]:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for both ways")
     parser.add_argument("--warm-set", action="append", default=[], metavar="KEY=VALUE", help="for the warm one")
