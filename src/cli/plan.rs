@@ -99,15 +99,43 @@ fn explained(day: &Day) -> String {
     if day.descendants.is_empty() {
         return day.why.clone();
     }
-    let numbers: Vec<String> =
-        day.descendants.iter().filter_map(|d| d.release.map(|release| release.to_string())).collect();
+    let mut numbers: Vec<u64> = day.descendants.iter().filter_map(|descendant| descendant.release).collect();
     let others = day.descendants.len() - numbers.len();
+    numbers.sort_unstable();
     let mut from_it = Vec::new();
     if !numbers.is_empty() {
-        from_it.push(format!("release{} {}", if numbers.len() > 1 { "s" } else { "" }, numbers.join(", ")));
+        from_it.push(format!("release{} {}", if numbers.len() > 1 { "s" } else { "" }, in_runs(&numbers)));
     }
     if others > 0 {
         from_it.push(format!("{others} unpublished candidate{}", if others > 1 { "s" } else { "" }));
     }
     format!("{}; {} went on from it", day.why, from_it.join(" and "))
+}
+
+/// `2, 5 to 9`, of numbers that ascend.
+fn in_runs(numbers: &[u64]) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == *number => *last = *number,
+            _ => runs.push((*number, *number)),
+        }
+    }
+    let in_words = |(first, last): &(u64, u64)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first}, {last}"),
+        _ => format!("{first} to {last}"),
+    };
+    runs.iter().map(in_words).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_that_follow_each_other_are_said_in_one() {
+        assert_eq!(in_runs(&[2, 3, 5, 7, 8, 9, 12]), "2, 3, 5, 7 to 9, 12");
+        assert_eq!(in_runs(&[]), "");
+    }
 }

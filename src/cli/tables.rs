@@ -14,7 +14,9 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
             .iter()
             .zip(&widths)
             .map(|(cell, width)| {
-                match cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && cell.parse::<f64>().is_ok() {
+                match cell.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+                    && cell.replace(',', "").parse::<f64>().is_ok()
+                {
                     true => format!("{cell:>width$}"),
                     false => format!("{cell:<width$}"),
                 }

@@ -133,13 +133,12 @@ async fn plan_all(first: &Job, others: &Job, range: &Backfill) -> Result<Vec<Day
 
 /// What becomes of a date that is not run, by what was planned.
 fn left_alone(day: &Day, which: Which) -> Option<Became> {
-    let day = || day.clone();
-    match (day().state, which) {
-        (State::NoData, _) => Some(Became::NoData(day().why)),
+    match (day.state, which) {
+        (State::NoData, _) => Some(Became::NoData(day.why.clone())),
         (_, Which::All) | (State::Missing | State::Unfinished, _) => None,
-        (State::Done, Which::Missing) => Some(Became::Done(day())),
-        (State::Stale, Which::Missing) => Some(Became::Stale(day())),
-        (State::NotReady, Which::Missing) if day().run_id.is_some() => Some(Became::Kept(day())),
+        (State::Done, Which::Missing) => Some(Became::Done(day.clone())),
+        (State::Stale, Which::Missing) => Some(Became::Stale(day.clone())),
+        (State::NotReady, Which::Missing) if day.run_id.is_some() => Some(Became::Kept(day.clone())),
         // when its turn comes: an earlier date may have made it stale, a partition may have come
         (State::Done | State::Stale | State::NotReady, _) => None,
     }

@@ -190,12 +190,20 @@ pub async fn commit<T: Serialize>(
     Ok(done)
 }
 
-/// Sorts by time, and differs between processes that start in the same second.
+/// Sorts by time to the millisecond, and differs between processes that start in the same one.
 fn new_run_id() -> String {
     let now = Utc::now();
     let salt =
         sha256_hex(format!("{} {}", now.timestamp_nanos_opt().unwrap_or_default(), std::process::id()).as_bytes());
-    format!("{}-{}", now.format("%Y%m%dT%H%M%SZ"), &salt[..6])
+    let salt = u64::from_str_radix(&salt[..12], 16).expect("a digest is hexadecimal");
+    let (millisecond, salt) = (base36(now.timestamp_subsec_millis().min(999).into(), 2), base36(salt, 4));
+    format!("{}-{millisecond}{salt}", now.format("%Y%m%dT%H%M%SZ"))
+}
+
+/// The last digits of a number to the base of 36, which sort as the number does.
+fn base36(number: u64, digits: u32) -> String {
+    let digit = |at: u32| char::from_digit((number / 36u64.pow(at) % 36) as u32, 36).expect("it is below 36");
+    (0..digits).rev().map(digit).collect()
 }
 
 #[cfg(test)]
@@ -229,6 +237,14 @@ mod tests {
         found.map(|done| done.folder.rsplit('/').next().unwrap().to_string())
     }
 
+    #[test]
+    fn ids_of_one_second_sort_by_time() {
+        let ids: Vec<String> = [0, 7, 35, 36, 500, 999].map(|millisecond| base36(millisecond, 2)).into();
+        assert_eq!(ids, ["00", "07", "0z", "10", "dw", "rr"]);
+        assert!(ids.is_sorted());
+        assert_eq!(new_run_id().len(), "20261120T023716Z-00abcd".len());
+    }
+
     #[tokio::test]
     async fn of_several_attempts_the_newest_whole_one_counts() {
         let output = open("memory://attempts").unwrap();
@@ -245,11 +261,11 @@ mod tests {
         let output = open("memory://abandoned").unwrap();
         // gc is at work
         let condemn = async |folder: &str| {
-            let removal = json!({ "by": "gc", "units": [folder] }).to_string();
+            let removal = seal(&json!({ "by": "gc", "units": [folder] }));
             output.put(&keys::removal("1"), removal).await.unwrap();
         };
         let error = attempt(&output, "a", condemn).await.unwrap_err();
-        assert_eq!(error.kind, Kind::Transient);
+        assert_eq!(error.kind, Kind::Transient, "{error}");
         assert!(error.message.contains("retention.grace"), "{error}");
         // gc came and went
         output.delete(&keys::removal("1")).await.unwrap();

@@ -61,7 +61,7 @@ async fn stages(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
     // an attempt has a folder of its own, and two of them are both good: no lease, so that dates are sampled side by side
     flow.samples(&plan).await?;
     if scope.last() == Stage::Samples {
-        return Ok(flow.outcome("samples are built"));
+        return Ok(flow.ended());
     }
     let holder = Holder::new(&format!("running {} for {}", scope.last(), job.date), job.config.lease.ttl.0);
     let leases = job.output.folder(keys::LEASES);
@@ -77,7 +77,7 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     let scope = flow.scope;
 
     // again: gc may have removed old ones while the lease was waited for
-    let Some(samples) = flow.samples(plan).await? else { return Ok(flow.outcome("samples are built")) };
+    let Some(samples) = flow.samples(plan).await? else { return Ok(flow.ended()) };
 
     let (start, digest) = parent::find(job, &plan.digest).await?;
     let mut digests_made = Digests { model: digest.clone(), ..Digests::default() };
@@ -87,20 +87,20 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     if model.is_some() {
         train::remove_checkpoints(job, &checkpoints).await;
     }
-    let Some(model) = model else { return Ok(flow.outcome("the model is trained")) };
+    let Some(model) = model else { return Ok(flow.ended()) };
 
     let digest = digests::embed(&job.config, &digest, &start);
     digests_made.embeddings.clone_from(&digest);
     let embeddings = flow
         .stage(Stage::Embed, &digest, async |folder| embed::run(job, &samples, &model, &start, folder).await)
         .await?;
-    let Some(embeddings) = embeddings else { return Ok(flow.outcome("the item vectors are written")) };
+    let Some(embeddings) = embeddings else { return Ok(flow.ended()) };
 
     let digest = digests::index(&job.config, &digest, &start);
     digests_made.index.clone_from(&digest);
     let built = async |folder: &str| index::run(job, &samples, &model, &embeddings, &start, folder).await;
     let Some(item_index) = flow.stage(Stage::Index, &digest, built).await? else {
-        return Ok(flow.outcome("the index is built"));
+        return Ok(flow.ended());
     };
 
     let digest = digests::evaluate(&job.config, &digest);
@@ -111,13 +111,13 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
         Ok(Written { files: vec![file], facts: evaluation.facts })
     };
     let Some(evaluated) = flow.stage(Stage::Evaluate, &digest, measured).await? else {
-        return Ok(flow.outcome("the candidate is measured"));
+        return Ok(flow.ended());
     };
 
     let digest = digests::publish(&job.config, &digest);
     let facts = evaluated.record.facts.clone();
     if scope.last() < Stage::Publish {
-        return Ok(Outcome { evaluation: Some(facts), ..flow.outcome("the candidate is measured") });
+        return Ok(Outcome { evaluation: Some(facts), ..flow.ended() });
     }
     let candidate = Candidate {
         digest: &digest,
@@ -258,6 +258,18 @@ impl Flow<'_> {
             self.job.progress.stage_done();
         }
         self.stages.push(StageOutcome { stage, skipped, seconds, peak_memory: peak(), rows });
+    }
+
+    /// What there is when the scope ends before publication.
+    fn ended(self) -> Outcome {
+        let status = match self.scope.last() {
+            Stage::Samples => "samples are built",
+            Stage::Train => "the model is trained",
+            Stage::Embed => "the item vectors are written",
+            Stage::Index => "the index is built",
+            Stage::Evaluate | Stage::Publish => "the candidate is measured",
+        };
+        self.outcome(status)
     }
 
     fn outcome(self, status: &str) -> Outcome {

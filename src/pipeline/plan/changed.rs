@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::day::first_of;
 use super::left::Left;
-use crate::artifacts::{Parent, Start};
+use crate::artifacts::{Origins, Parent, Start};
 use crate::job::Job;
 use crate::pipeline::digests;
 use crate::publish::Made;
@@ -49,6 +49,9 @@ pub(super) fn changed(job: &Job, now: &SamplePlan, candidate: Option<&Made>, lef
     if let Some(samples) = &left.samples {
         changed.partitions = changes(&samples.inputs, &now.inputs);
         changed.sql = other_keys(&samples.sql, &now.sql);
+        // rankers, and the release that `previous_candidates` came from
+        let as_json = |origins: &Origins| serde_json::to_value(origins).unwrap_or_default();
+        compare(&as_json(&samples.origins), &as_json(&now.origins), "origins".into(), &mut changed.settings);
     }
     let Some(manifest) = candidate.and_then(|made| made.manifest.as_ref()) else { return changed };
     if !manifest.settings.is_null() {

@@ -10,7 +10,7 @@ use crate::artifacts::{RunDate, SampleFacts, StageRecord, keys};
 use crate::error::Result;
 use crate::job::Job;
 use crate::pipeline::{Stage, records};
-use crate::storage::Store;
+use crate::storage::{Store, unseal};
 
 /// Manifests of one date that are read at once.
 const AT_ONCE: usize = 8;
@@ -93,7 +93,7 @@ impl Output {
         let Some(folder) = folder else { return Ok(()) };
         // one that is gone or of another version tells nothing
         let bytes = output.get(&format!("{folder}/{}", keys::MANIFEST)).await?;
-        let record = bytes.and_then(|bytes| serde_json::from_slice::<StageRecord<SampleFacts>>(&bytes).ok());
+        let record = bytes.and_then(|bytes| unseal::<StageRecord<SampleFacts>>(&bytes).ok());
         if let Some(record) = record {
             left.finished.insert((Stage::Samples, record.inputs_digest));
             left.samples = Some(record.facts);
@@ -113,7 +113,7 @@ async fn finished(output: &Store, date: RunDate) -> Result<BTreeSet<(Stage, Stri
     futures::stream::iter(places)
         .map(|(stage, folder)| async move {
             let manifest = output.get(&format!("{folder}/{}", keys::MANIFEST)).await?;
-            let value = manifest.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+            let value = manifest.and_then(|bytes| unseal::<Value>(&bytes).ok());
             Ok(value.and_then(|value| Some((stage, value["inputs_digest"].as_str()?.to_string()))))
         })
         .buffer_unordered(AT_ONCE)

@@ -1,0 +1,239 @@
+//! A range of dates: planned, sampled side by side, stopped at a broken link, gone on with, and run again.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::{Ran, World};
+use serde_json::{Value, json};
+
+/// The first date with a whole window.
+const FROM: &str = "2026-11-16";
+const TO: &str = "2026-11-19";
+const QUICK: [&str; 3] = ["training.epochs=1", "model.dim=8", "gates.min_recall_over_popularity=0"];
+
+/// Six days of logs of few users, and windows of three days.
+fn world() -> World {
+    let world = World::local();
+    let logs = format!("{}/logs", world.base);
+    let args = ["generate", "--out", &logs, "--days", "6", "--seed", "7", "--start", common::FIRST];
+    world.run(&[&args[..], &["--users", "120", "--items", "80"]].concat()).expect(0);
+    world.config_with(|text| text.replace("days: -6..0", "days: -2..0").replace("missing: skip", "missing: fail"));
+    world
+}
+
+fn job(world: &World, command: &str, range: [&str; 2], more: &[&str]) -> Ran {
+    let mut args = vec!["--from", range[0], "--to", range[1]];
+    QUICK.iter().for_each(|setting| args.extend(["--set", setting]));
+    args.extend(more);
+    world.job(&[command], &args)
+}
+
+fn backfill(world: &World, range: [&str; 2], more: &[&str]) -> Ran {
+    job(world, "backfill", range, more)
+}
+
+fn plan(world: &World, range: [&str; 2], more: &[&str]) -> Value {
+    serde_json::from_str(&job(world, "plan", range, &[more, &["--json"]].concat()).expect(0).stdout).unwrap()
+}
+
+/// `field` of each day of a plan.
+fn of_days(plan: &Value, field: &str) -> Vec<Value> {
+    plan["days"].as_array().unwrap().iter().map(|day| day[field].clone()).collect()
+}
+
+fn states(world: &World, more: &[&str]) -> Vec<Value> {
+    of_days(&plan(world, [FROM, TO], more), "state")
+}
+
+/// The dates and states of the lines that a backfill prints.
+fn told(ran: &Ran) -> Vec<String> {
+    let days = ran.stdout.lines().filter(|line| line.starts_with("2026-"));
+    days.map(|line| line.split("  ").filter(|part| !part.is_empty()).take(2).collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn releases(world: &World) -> Vec<Value> {
+    serde_json::from_str(&world.job(&["release", "list"], &["--json"]).expect(0).stdout).unwrap()
+}
+
+fn logs(world: &World, partition: &str) -> PathBuf {
+    world.folder.path().join("logs").join(partition)
+}
+
+/// Every file below a folder by its path without the ids of attempts and runs, manifests left out: they know times.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() { walk(&entry, found) } else { found.push(entry) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, &mut found);
+    found.retain(|path| !path.ends_with("manifest.json"));
+    let is_id = |part: &str| part.len() == 23 && part.as_bytes()[16] == b'-';
+    let name = |path: &Path| {
+        let parts = path.strip_prefix(folder).unwrap().iter().map(|part| part.to_str().unwrap());
+        parts.map(|part| if is_id(part) { "ID" } else { part }).collect::<Vec<_>>().join("/")
+    };
+    found.iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn samples_that_are_built_side_by_side_are_those_that_are_built_one_after_the_other() {
+    let world = world();
+    for day in 16..20 {
+        world.job(&["samples"], &["--date", &format!("2026-11-{day}"), "--set", "output=one"]).expect(0);
+    }
+    let ran = backfill(&world, [FROM, TO], &["--jobs", "3", "--stages", "samples", "--set", "output=three"]).expect(0);
+    let built = |day: u32| format!("2026-11-{day} samples are built");
+    assert_eq!(told(&ran), (16..20).map(built).collect::<Vec<_>>());
+    let (one, three) = (contents(&world.folder.path().join("one")), contents(&world.folder.path().join("three")));
+    assert!(one.len() > 4 * 8, "{:?}", one.keys());
+    assert_eq!(one.keys().collect::<Vec<_>>(), three.keys().collect::<Vec<_>>());
+    assert!(one == three, "the bytes differ");
+    // and are not built again by what comes after
+    let rest = ["--stages", "train,embed", "--set", "output=three"];
+    let ran = backfill(&world, [FROM, FROM], &rest).expect(0);
+    assert_eq!(told(&ran), ["2026-11-16 the item vectors are written"]);
+    let again =
+        backfill(&world, [FROM, TO], &["--jobs", "2", "--stages", "samples", "--set", "output=three"]).expect(0);
+    assert_eq!(again.summary()["done_before"], 4);
+    let small = ["--jobs", "4", "--set", "samples.memory=64MiB", "--set", "output=four"];
+    let refused = backfill(&world, [FROM, TO], &small).expect(64);
+    assert!(refused.stderr.contains("give at most --jobs 2"), "{}", refused.stderr);
+}
+
+#[test]
+fn it_stops_at_the_first_day_that_fails_and_goes_on_from_there() {
+    let world = world();
+    let (place, away) = (logs(&world, "impressions/dt=2026-11-18"), world.folder.path().join("late"));
+    std::fs::rename(&place, &away).unwrap();
+    // while another writes to the output, samples are built and then it leaves
+    let lease = world.folder.path().join("out/leases/00000003.json");
+    std::fs::create_dir_all(lease.parent().unwrap()).unwrap();
+    let held =
+        |ttl: u32| json!({ "holder": "the daily run", "nonce": "x", "ttl_ms": ttl, "released": false }).to_string();
+    std::fs::write(&lease, held(600_000)).unwrap();
+    let range = [FROM, TO];
+    let waits = backfill(&world, range, &["--jobs", "2", "--set", "lease.wait=0s"]).expect(75);
+    assert!(waits.stderr.contains("in use by the daily run"), "{}", waits.stderr);
+    assert_eq!(states(&world, &[]), ["unfinished", "unfinished", "not_ready", "not_ready"]);
+    std::fs::write(&lease, held(1)).unwrap();
+
+    let ran = backfill(&world, range, &["--jobs", "2"]).expect(78);
+    assert_eq!(told(&ran), ["2026-11-16 published", "2026-11-17 published"]);
+    assert!(ran.stderr.contains("while running 2026-11-18; start the same backfill again"), "{}", ran.stderr);
+    let summary = ran.summary();
+    assert_eq!(
+        (&summary["status"], &summary["kind"], &summary["published"]),
+        (&"failed".into(), &"config".into(), &2.into())
+    );
+    let planned = plan(&world, range, &[]);
+    assert_eq!(of_days(&planned, "state"), ["done", "done", "not_ready", "not_ready"]);
+    let partition = place.to_string_lossy().into_owned();
+    assert_eq!(of_days(&planned, "not_ready")[2..], [json!([partition]), json!([partition])]);
+    assert_eq!(planned["reads"]["files"], 0, "what is done or not ready reads nothing");
+
+    std::fs::rename(&away, &place).unwrap();
+    let planned = plan(&world, range, &[]);
+    assert_eq!(of_days(&planned, "state"), ["done", "done", "missing", "missing"]);
+    let reads = &planned["reads"];
+    assert!(reads["rows"].as_u64() > Some(1000) && reads["bytes"].as_u64() > Some(10_000), "{reads}");
+    let ran = backfill(&world, range, &["--jobs", "2"]).expect(0);
+    let expected = ["2026-11-16 done before", "2026-11-17 done before", "2026-11-18 published", "2026-11-19 published"];
+    assert_eq!(told(&ran), expected);
+    let parents: Vec<Value> = releases(&world).iter().map(|release| release["parent"].clone()).collect();
+    assert_eq!(parents, [Value::Null, json!(1), json!(2), json!(3)]);
+
+    stale(&world, range);
+}
+
+/// Late data, other SQL, other settings; left as they are, then run again.
+fn stale(world: &World, range: [&str; 2]) {
+    let late = logs(world, "impressions/dt=2026-11-15");
+    let file = std::fs::read_dir(&late).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some()).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(late.join("part-late.parquet"), bytes).unwrap();
+    let planned = plan(world, range, &[]);
+    assert_eq!(of_days(&planned, "state"), ["stale", "stale", "done", "done"]);
+    let first = &planned["days"][0];
+    assert_eq!(first["changed"]["partitions"][0]["source"], "impressions");
+    assert_eq!(first["changed"]["partitions"].as_array().unwrap().len(), 1);
+    assert_eq!((&first["changed"]["sql"], &first["changed"]["settings"]), (&json!([]), &json!([])));
+    let descend: Vec<&Value> = first["descendants"].as_array().unwrap().iter().map(|d| &d["release"]).collect();
+    assert_eq!(descend, [&json!(2), &json!(3), &json!(4)]);
+    let table = job(world, "plan", range, &[]).expect(0).stdout;
+    assert!(table.contains("impressions dt=2026-11-15 changed; releases 2 to 4 went on from it"), "{table}");
+    assert!(table.contains("\n2 done, 2 stale; to read: "), "{table}");
+
+    let sql = world.folder.path().join("sql");
+    std::fs::create_dir_all(&sql).unwrap();
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/seen.sql");
+    let text = std::fs::read_to_string(built_in).unwrap();
+    std::fs::write(sql.join("seen.sql"), text + "-- looked at once more\n").unwrap();
+    let other = plan(world, [TO, TO], &["--set", &format!("samples.sql={}", sql.display())]);
+    assert_eq!(other["days"][0]["changed"]["sql"], json!(["seen"]));
+    let other = plan(world, [TO, TO], &["--set", "training.seed=5"]);
+    let setting = json!({ "key": "training.seed", "was": 17, "now": 5 });
+    assert_eq!(other["days"][0]["changed"]["settings"], json!([setting]));
+    assert_eq!(other["days"][0]["to_run"][0], "train", "the samples are there");
+
+    let ran = backfill(world, range, &["--only-missing"]).expect(0);
+    assert_eq!(told(&ran)[..2], ["2026-11-16 stale", "2026-11-17 stale"]);
+    assert!(ran.stdout.contains("2 stale, left as they are: --stale runs them again"), "{}", ran.stdout);
+    let ran = backfill(world, range, &["--stale", "--jobs", "2"]).expect(0);
+    let expected =
+        ["2026-11-16 not published", "2026-11-17 not published", "2026-11-18 not published", "2026-11-19 published"];
+    assert_eq!(told(&ran), expected, "each goes on from the one before, which is another now");
+    assert_eq!(states(world, &[]), ["done"; 4]);
+    let newest = releases(world).pop().unwrap();
+    assert_eq!((&newest["release"], &newest["date"]), (&json!(5), &json!(TO)));
+    assert_eq!(newest["started_from"]["date"], "2026-11-18");
+    assert_eq!(
+        newest["started_from"]["release"],
+        Value::Null,
+        "the candidate of a past day is no release, and a parent"
+    );
+}
+
+#[test]
+fn the_past_is_filled_in_below_what_is_published() {
+    let world = world();
+    backfill(&world, [TO, TO], &[]).expect(0);
+    let before = contents(&world.folder.path().join("out/runs"));
+    let past = [FROM, "2026-11-18"];
+    let ran = backfill(&world, past, &[]).expect(0);
+    assert_eq!(told(&ran), [16, 17, 18].map(|day| format!("2026-11-{day} not published")));
+    assert!(ran.stdout.contains("3 kept and not published, because a later date is: --publish"), "{}", ran.stdout);
+    assert_eq!(releases(&world).len(), 1);
+    let planned = plan(&world, [FROM, TO], &[]);
+    assert_eq!(of_days(&planned, "state"), ["done", "done", "done", "stale"]);
+    let parent = planned["days"][3]["changed"]["parent"]["now"].as_str().unwrap().to_string();
+    assert!(parent.starts_with("the candidate ") && parent.ends_with(" of 2026-11-18"), "{parent}");
+    assert_eq!(backfill(&world, past, &[]).expect(0).summary()["done_before"], 3);
+
+    // once more: another attempt of the same bytes, and nothing of the first is touched
+    let forced = backfill(&world, [TO, TO], &["--force", "--set", "warm_start.from=nothing", "--jobs", "2"]).expect(0);
+    assert_eq!(told(&forced), ["2026-11-19 published"]);
+    let [first, second] = &releases(&world)[..] else { panic!("two releases") };
+    assert_ne!(first["run_id"], second["run_id"]);
+    let sums = |release: &Value| {
+        let files = release["files"].as_array().unwrap().iter();
+        // the report tells times
+        let files = files.filter(|file| !file["key"].as_str().unwrap().contains("/report/"));
+        files.map(|file| file["sha256"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(sums(first), sums(second));
+    let after = contents(&world.folder.path().join("out/runs"));
+    assert!(before.iter().all(|(name, bytes)| after[name] == *bytes || name.contains("/report/")));
+    world.job(&["release", "verify"], &["1"]).expect(0);
+
+    let ran = backfill(&world, past, &["--publish"]).expect(0);
+    assert_eq!(told(&ran), [16, 17, 18].map(|day| format!("2026-11-{day} published")));
+    assert_eq!(releases(&world).pop().unwrap()["date"], "2026-11-18", "as it was told to");
+    assert_eq!(backfill(&world, past, &["--publish"]).expect(0).summary()["done_before"], 3);
+    job(&world, "backfill", past, &["--stages", "sample"]).expect(64);
+    job(&world, "plan", [TO, FROM], &[]).expect(64);
+}
