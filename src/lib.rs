@@ -52,3 +52,4 @@ pub mod logging;
 pub mod pipeline;
 pub mod schedulers;
 pub mod signals;
+pub mod telemetry;

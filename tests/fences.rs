@@ -9,6 +9,7 @@ const LIBRARIES: [(&str, &[&str]); 5] = [
     ("faiss", &["index"]),
     ("tract_onnx", &["rankers"]),
     ("object_store", &["storage", "warehouse"]),
+    ("reqwest", &["telemetry"]),
 ];
 
 /// Rooms that meet only in `artifacts`.

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::job::{Job, Stop};
 use crate::progress::Progress;
 use crate::storage::{self, Store};
+use crate::telemetry::{Given, Places, Telling};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct ConfigArgs {
@@ -68,5 +69,28 @@ impl ConfigArgs {
 impl JobArgs {
     pub fn job(&self, quiet: bool, stop: Stop) -> Result<Job> {
         self.config.starting(self.cold).job(self.date, quiet, stop)
+    }
+}
+
+/// Where a run leaves its figures.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TelemetryArgs {
+    /// Write the run's figures for Prometheus into this file, in place of the config's `metrics.textfile`
+    #[arg(long, value_name = "FILE", env = "TWOTOWER_METRICS_FILE")]
+    pub metrics_file: Option<PathBuf>,
+    /// Push them to this Pushgateway, in place of the config's `metrics.pushgateway`
+    #[arg(long, value_name = "URL", env = "TWOTOWER_PUSHGATEWAY", hide_env_values = true)]
+    pub pushgateway: Option<String>,
+}
+
+impl TelemetryArgs {
+    /// Says that `command` begins for `dates`, wherever flags, environment and config want to hear of it.
+    pub fn begin(&self, job: &Job, command: &'static str, dates: (RunDate, RunDate)) -> Telling {
+        let given = Given {
+            textfile: self.metrics_file.clone().filter(|file| !file.as_os_str().is_empty()),
+            pushgateway: self.pushgateway.clone().filter(|url| !url.is_empty()),
+        };
+        let places = Places::new(&job.config, given, |name| std::env::var(name).ok());
+        Telling::begin(job, command, dates, places)
     }
 }

@@ -1,15 +1,18 @@
 use crate::error::{Error, Result};
 use crate::job::Stop;
-use crate::pipeline::{self, Scope};
+use crate::pipeline::{self, Scope, Stage};
 use crate::publish::How;
 
-use super::{common::JobArgs, summary};
+use super::common::{JobArgs, TelemetryArgs};
+use super::summary;
 
 /// Example: twotower run -c job.yaml --date 2026-11-20
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pub job: JobArgs,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// Publish although a release of a later date is out
     #[arg(long)]
     pub publish: bool,
@@ -27,6 +30,12 @@ pub async fn run(args: Args, scope: Scope, quiet: bool, stop: Stop) -> Result<()
         return Err(Error::usage("--reason is empty; say why, the release's manifest keeps it"));
     }
     let how = How { older: args.publish, force: args.reason.filter(|_| args.force_publish) };
+    let command = match scope {
+        Scope::UpTo(Stage::Publish) => "run",
+        Scope::UpTo(stage) | Scope::Only(stage) => stage.name(),
+    };
+    let telling = args.telemetry.begin(&job, command, (job.date, job.date));
     let outcome = pipeline::run(&job, scope, &how).await;
+    telling.end(&outcome).await;
     summary::finish(&job, outcome, args.job.result_file.as_deref(), args.job.no_data_ok)
 }

@@ -60,6 +60,8 @@ impl Config {
         self.validate_features()?;
         self.validate_numbers()?;
         self.validate_negatives()?;
+        self.metrics.validate()?;
+        self.lineage.validate()?;
         self.validate_loss()
     }
 

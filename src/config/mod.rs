@@ -17,6 +17,7 @@ mod reference;
 mod samples;
 mod size;
 mod sources;
+mod telemetry;
 mod training;
 mod warm_start;
 
@@ -41,6 +42,7 @@ pub use reference::{json_schema, reference_yaml};
 pub use samples::{AuditLevel, Samples};
 pub use size::ByteSize;
 pub use sources::{ColumnType, Days, Format, Missing, Source};
+pub use telemetry::{Lineage, Metrics};
 pub use training::{EarlyStopping, LogQ, TargetInHistory, Training, Validation, ValidationSplit};
 pub use warm_start::{StartFrom, WarmStart};
 
@@ -102,6 +104,14 @@ pub struct Config {
     /// What `release gc` keeps.
     #[serde(default)]
     pub retention: Retention,
+    /// Figures for Prometheus at the end of a run: time, memory and rows of each stage, recall, release, exit code, last success.
+    /// What cannot be delivered is a warning and never fails a run.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// OpenLineage events: START, and COMPLETE, FAIL or ABORT, with the job's sources and outputs. What cannot be delivered is a
+    /// warning and never fails a run. `OPENLINEAGE_PARENT_ID` (`namespace/job/run id`) names the run that this one is a part of.
+    #[serde(default)]
+    pub lineage: Lineage,
     /// The folder that relative paths count from: that of the config file.
     #[serde(skip)]
     pub base: std::path::PathBuf,

@@ -5,17 +5,15 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use tracing_subscriber::fmt::MakeWriter;
+use url::Url;
 
 use crate::progress::above_bars;
 
 /// Variables whose values are nobody's business. No code of this program logs them; libraries change.
-const SECRET: [&str; 5] = [
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    "OPENLINEAGE_API_KEY",
-    "TWOTOWER_PUSHGATEWAY_PASSWORD",
-];
+const SECRET: [&str; 4] =
+    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN", "OPENLINEAGE_API_KEY"];
+/// Variables whose values are URLs that may hold a password.
+const URLS: [&str; 4] = ["TWOTOWER_PUSHGATEWAY", "OPENLINEAGE_URL", "HTTP_PROXY", "HTTPS_PROXY"];
 /// A shorter value stands in too many harmless places.
 const SHORTEST: usize = 6;
 
@@ -25,13 +23,17 @@ pub struct AboveBars(Arc<[String]>);
 impl AboveBars {
     /// For an environment of these variables.
     pub fn new(environment: impl Iterator<Item = (String, String)>) -> Self {
-        let secrets = environment.filter(|(name, value)| SECRET.contains(&name.as_str()) && value.len() >= SHORTEST);
-        AboveBars(secrets.map(|(_, value)| value).collect())
+        let secret = |(name, value): (String, String)| match name.to_ascii_uppercase() {
+            name if SECRET.contains(&name.as_str()) => Some(value),
+            name if URLS.contains(&name.as_str()) => Url::parse(&value).ok()?.password().map(str::to_string),
+            _ => None,
+        };
+        AboveBars(environment.filter_map(secret).filter(|value| value.len() >= SHORTEST).collect())
     }
 
     pub fn without_secrets<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
-        for secret in self.0.iter().filter(|secret| !secret.is_empty()) {
+        for secret in self.0.iter() {
             if text.contains(secret) {
                 text = Cow::Owned(text.replace(secret, "[secret]"));
             }
@@ -68,8 +70,14 @@ mod tests {
 
     #[test]
     fn a_secret_of_the_environment_is_covered_and_a_short_value_is_none() {
-        let environment = [("AWS_SECRET_ACCESS_KEY", "s3cr3t/key"), ("AWS_SESSION_TOKEN", "a"), ("HOME", "/root/home")];
+        let environment = [
+            ("AWS_SECRET_ACCESS_KEY", "s3cr3t/key"),
+            ("AWS_SESSION_TOKEN", "a"),
+            ("HOME", "/root/home"),
+            ("TWOTOWER_PUSHGATEWAY", "http://user:passw0rd@host"),
+        ];
         let writer = AboveBars::new(environment.map(|(k, v)| (k.to_string(), v.to_string())).into_iter());
-        assert_eq!(writer.without_secrets("with s3cr3t/key at /root/home"), "with [secret] at /root/home");
+        let said = writer.without_secrets("with s3cr3t/key at /root/home and passw0rd");
+        assert_eq!(said, "with [secret] at /root/home and [secret]");
     }
 }
