@@ -48,6 +48,7 @@ pub mod retrieval;
 pub mod cli;
 pub mod cpu;
 pub mod generate;
+pub mod init;
 pub mod logging;
 pub mod pipeline;
 pub mod schedulers;

@@ -8,6 +8,8 @@ mod completions;
 mod dates;
 mod explain;
 mod generate;
+mod init;
+mod man;
 mod plan;
 mod recommend;
 mod release;
@@ -65,6 +67,8 @@ pub enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look at logs, and write a first config and its SQL
+    Init(init::Args),
     /// Run every stage of one date, then publish
     Run(stage::Args),
     /// Build the sample tables of one date
@@ -99,6 +103,8 @@ pub enum Command {
     Schema(schema::Args),
     /// Print a shell's completions
     Completions(completions::Args),
+    /// Print the man page, or write one for each command
+    Man(man::Args),
 }
 
 impl Cli {
@@ -106,6 +112,7 @@ impl Cli {
     pub async fn run(self, stop: Stop) -> Result<()> {
         let quiet = self.logging.quiet;
         match self.command {
+            Command::Init(args) => init::run(args, quiet, stop).await,
             Command::Run(args) => stage::run(args, Scope::UpTo(Stage::Publish), quiet, stop).await,
             Command::Samples(args) => stage::run(args, Scope::Only(Stage::Samples), quiet, stop).await,
             Command::Train(args) => stage::run(args, Scope::Only(Stage::Train), quiet, stop).await,
@@ -123,6 +130,7 @@ impl Cli {
             Command::Generate(args) => generate::run(args).await,
             Command::Schema(args) => schema::run(args),
             Command::Completions(args) => completions::run(args),
+            Command::Man(args) => man::run(args),
         }
     }
 }

@@ -51,6 +51,12 @@ impl Catalog {
     }
 }
 
+/// What one source means on `date`, for a source that no config holds.
+pub(super) async fn list_one(name: &str, source: &Source, store: Store, date: RunDate) -> Result<Listing> {
+    let folders = Folders::new(name, source, store, date, date);
+    Ok(Lister::new(&folders, date).list().await?)
+}
+
 /// The folders of one source, each listed at most once.
 pub(super) struct Folders {
     pub source: String,
