@@ -1,6 +1,6 @@
 use crate::error::{Error, Result};
 use crate::job::Stop;
-use crate::pipeline::{self, Scope, Stage};
+use crate::pipeline::{self, Scope};
 use crate::publish::How;
 
 use super::common::{JobArgs, TelemetryArgs};
@@ -31,8 +31,8 @@ pub async fn run(args: Args, scope: Scope, quiet: bool, stop: Stop) -> Result<()
     }
     let how = How { older: args.publish, force: args.reason.filter(|_| args.force_publish) };
     let command = match scope {
-        Scope::UpTo(Stage::Publish) => "run",
-        Scope::UpTo(stage) | Scope::Only(stage) => stage.name(),
+        Scope::Only(stage) => stage.name(),
+        _ => "run",
     };
     let telling = args.telemetry.begin(&job, command, (job.date, job.date));
     let outcome = pipeline::run(&job, scope, &how).await;

@@ -14,8 +14,8 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
-use super::faults::store_fault;
 use super::catalog::list_one;
+use super::faults::store_fault;
 use super::listing::Listing;
 use super::schema::read_schema;
 use super::table::FilesTable;
