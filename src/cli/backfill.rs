@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 use crate::job::Stop;
 use crate::pipeline::{self, Backfill, Became, Stage, Stages, Told, Which};
 
-use super::{common::ConfigArgs, summary};
+use super::common::{ConfigArgs, TelemetryArgs};
+use super::summary;
 
-/// Example: twotower backfill -c job.yaml --from 2026-11-01 --to 2026-11-20 --jobs 4
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,6 +26,8 @@ Of a past date comes a candidate: kept, and gone on from by the next date, but n
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// First date
     #[arg(long)]
     pub from: RunDate,
@@ -57,6 +59,9 @@ pub struct Args {
     /// Write the summary, which the last line of standard output also carries, to this file as one line of JSON
     #[arg(long, value_name = "FILE")]
     pub result_file: Option<PathBuf>,
+    /// Print the summary alone, as one line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
@@ -80,16 +85,20 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
         jobs: args.jobs,
         publish: args.publish,
     };
+    let telling = args.telemetry.begin(&others, "backfill", (args.from, args.to));
     let mut count = summary::Counted::default();
     let ended = pipeline::backfill(&first, &others, &range, |told| {
         count.add(told);
-        println!("{}", line(told));
+        if !args.json {
+            println!("{}", line(told));
+        }
     });
     let ended = ended.await;
-    if count.stale > 0 {
+    telling.end_without_figures(ended.as_ref().copied()).await;
+    if count.stale > 0 && !args.json {
         println!("{} stale, left as they are: --stale runs them again, `twotower plan` says why", count.stale);
     }
-    if count.not_published > 0 {
+    if count.not_published > 0 && !args.json {
         println!(
             "{} kept and not published, because a later date is: --publish makes them releases",
             count.not_published

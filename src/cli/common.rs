@@ -38,6 +38,9 @@ pub struct JobArgs {
     /// Leave with 0 and not 99 when there is no data for the date and the policy is to skip it; the summary says `no_data`
     #[arg(long)]
     pub no_data_ok: bool,
+    /// Print the summary alone, as one line of JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl ConfigArgs {
@@ -68,7 +71,8 @@ impl ConfigArgs {
 
 impl JobArgs {
     pub fn job(&self, quiet: bool, stop: Stop) -> Result<Job> {
-        self.config.starting(self.cold).job(self.date, quiet, stop)
+        // bars and tables are for those who read neither JSON nor logs
+        self.config.starting(self.cold).job(self.date, quiet || self.json, stop)
     }
 }
 

@@ -2,8 +2,8 @@ use clap::CommandFactory;
 
 use crate::error::Result;
 
-/// Example: twotower completions bash > /etc/bash_completion.d/twotower
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower completions bash > /etc/bash_completion.d/twotower")]
 pub struct Args {
     pub shell: clap_complete::Shell,
 }

@@ -1,8 +1,8 @@
 use crate::artifacts::RunDate;
 use crate::error::{Error, Result};
 
-/// Example: twotower dates --from 2026-11-01 --to 2026-11-20 --json
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower dates --from 2026-11-01 --to 2026-11-20 --json")]
 pub struct Args {
     /// First date
     #[arg(long)]

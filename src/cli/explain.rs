@@ -6,8 +6,8 @@ use crate::samples;
 use super::common::ConfigArgs;
 use crate::artifacts::RunDate;
 
-/// Example: twotower explain -c job.yaml --date 2026-11-20 positives
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower explain -c job.yaml --date 2026-11-20 positives")]
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,

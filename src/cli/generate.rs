@@ -3,8 +3,8 @@ use crate::error::Result;
 use crate::generate::{self, GenerateOptions};
 use crate::storage;
 
-/// Example: twotower generate --out ./demo/logs --days 8 --seed 7
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower generate --out ./demo/logs --days 8 --seed 7")]
 pub struct Args {
     /// Folder that takes the logs: a path or s3://bucket/prefix
     #[arg(long, value_name = "URL")]

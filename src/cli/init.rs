@@ -10,8 +10,10 @@ use crate::job::Stop;
 
 use super::{Cli, Command, check};
 
-/// Example: twotower init --impressions s3://bucket/logs/impressions --items s3://bucket/dim/items --out my_shop
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  twotower init --impressions s3://bucket/logs/impressions --items s3://bucket/dim/items --out my_shop"
+)]
 pub struct Args {
     /// The log of what was shown to whom: a folder (with partitions like dt=2026-11-20 or without), a file, or s3://bucket/prefix
     #[arg(long, value_name = "URL")]

@@ -4,8 +4,8 @@ use clap::CommandFactory;
 
 use crate::error::{Error, Result};
 
-/// Example: twotower man --out ~/.local/share/man/man1
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower man --out ~/.local/share/man/man1")]
 pub struct Args {
     /// Folder that takes a page for each command, twotower-run.1 and so on; without it the main page is printed
     #[arg(long, value_name = "DIR")]

@@ -70,18 +70,25 @@ pub enum Command {
     /// Look at logs, and write a first config and its SQL
     Init(init::Args),
     /// Run every stage of one date, then publish
+    #[command(after_help = "Example:\n  twotower run -c job.yaml --date 2026-11-20")]
     Run(stage::Args),
     /// Build the sample tables of one date
+    #[command(after_help = "Example:\n  twotower samples -c job.yaml --date 2026-11-20")]
     Samples(stage::Args),
     /// Train the two towers on the samples of one date
+    #[command(after_help = "Example:\n  twotower train -c job.yaml --date 2026-11-20")]
     Train(stage::Args),
     /// Compute the vectors of all items
+    #[command(after_help = "Example:\n  twotower embed -c job.yaml --date 2026-11-20")]
     Embed(stage::Args),
     /// Build the nearest-neighbour index over them
+    #[command(after_help = "Example:\n  twotower index -c job.yaml --date 2026-11-20")]
     Index(stage::Args),
     /// Measure the candidate on the holdout and write its report
+    #[command(after_help = "Example:\n  twotower evaluate -c job.yaml --date 2026-11-20")]
     Evaluate(stage::Args),
     /// Hold the candidate against the gates and publish it
+    #[command(after_help = "Example:\n  twotower publish -c job.yaml --date 2026-11-20")]
     Publish(stage::Args),
     /// Run a range of dates, both ends included
     Backfill(backfill::Args),
@@ -139,8 +146,44 @@ impl Cli {
 mod tests {
     use clap::CommandFactory;
 
+    use clap::Command;
+
+    /// Commands that print no table: text for people or tools, or JSON as it is.
+    const WITHOUT_TABLE: [&str; 6] = ["init", "explain", "generate", "schema", "completions", "man"];
+
+    /// Every command that does something, by its words.
+    fn leaves(command: &Command, before: &str) -> Vec<(String, Command)> {
+        let subcommands = command.get_subcommands().filter(|sub| sub.get_name() != "help");
+        let found: Vec<_> = subcommands.flat_map(|sub| leaves(sub, &format!("{before} {}", sub.get_name()))).collect();
+        if found.is_empty() { vec![(before.trim().to_string(), command.clone())] } else { found }
+    }
+
     #[test]
     fn the_definition_is_sound() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_that_it_takes() {
+        use clap::Parser;
+        for (words, mut command) in leaves(&super::Cli::command(), "") {
+            let help = command.render_long_help().to_string();
+            let line = help.lines().map(str::trim).find(|line| line.starts_with("twotower "));
+            let line = line.unwrap_or_else(|| panic!("`{words} --help` has no example:\n{help}"));
+            assert!(line.starts_with(&format!("twotower {words}")), "{line}");
+            let line =
+                line.split(" > ").next().unwrap().split("  ").next().unwrap().replace("\"worse on tablets\"", "worse");
+            if let Err(error) = super::Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_there_wherever_a_table_is_printed() {
+        for (words, command) in leaves(&super::Cli::command(), "") {
+            let json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            assert!(json != WITHOUT_TABLE.contains(&words.as_str()), "{words}");
+        }
     }
 }

@@ -7,8 +7,8 @@ use crate::progress::{bytes, count};
 use super::common::ConfigArgs;
 use super::tables::table;
 
-/// Example: twotower plan -c job.yaml --from 2026-11-01 --to 2026-11-20
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower plan -c job.yaml --from 2026-11-01 --to 2026-11-20")]
 #[command(group(clap::ArgGroup::new("dates").required(true).args(["date", "from"])))]
 #[command(after_help = "\
 Examples:

@@ -10,8 +10,8 @@ use crate::recommend::{self, Who};
 use super::common::ConfigArgs;
 use super::tables::table;
 
-/// Example: twotower recommend -c job.yaml --user 42 -k 10
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower recommend -c job.yaml --user 42 -k 10")]
 #[command(group(clap::ArgGroup::new("who").required(true).args(["user", "features"])))]
 pub struct Args {
     #[command(flatten)]

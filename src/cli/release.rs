@@ -12,7 +12,6 @@ use crate::storage::{Holder, Lease, Store};
 use super::common::ConfigArgs;
 use super::tables::table;
 
-/// Example: twotower release list -c job.yaml
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -32,6 +31,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Every release, oldest first
+    #[command(after_help = "Example:\n  twotower release list -c job.yaml --last 10")]
     List {
         #[command(flatten)]
         common: Common,
@@ -40,6 +40,7 @@ pub enum Command {
         last: usize,
     },
     /// One release's manifest
+    #[command(after_help = "Example:\n  twotower release show 42 -c job.yaml")]
     Show {
         #[command(flatten)]
         common: Common,
@@ -47,6 +48,7 @@ pub enum Command {
         release: Option<u64>,
     },
     /// Read every file of a release and compare size and SHA-256 with its manifest
+    #[command(after_help = "Example:\n  twotower release verify -c job.yaml")]
     Verify {
         #[command(flatten)]
         common: Common,
@@ -54,6 +56,7 @@ pub enum Command {
         release: Option<u64>,
     },
     /// Compare two releases: data, metrics, items, SQL, sizes
+    #[command(after_help = "Example:\n  twotower release diff 41 42 -c job.yaml")]
     Diff {
         #[command(flatten)]
         common: Common,
@@ -63,6 +66,7 @@ pub enum Command {
         b: Option<u64>,
     },
     /// Publish an earlier release's files again, under a new number
+    #[command(after_help = "Example:\n  twotower release rollback 41 -c job.yaml --reason \"worse on tablets\"")]
     Rollback {
         #[command(flatten)]
         common: Common,
@@ -73,6 +77,7 @@ pub enum Command {
         reason: String,
     },
     /// Remove old releases, and the candidates and sample tables that no kept release refers to
+    #[command(after_help = "Example:\n  twotower release gc -c job.yaml --dry-run")]
     Gc {
         #[command(flatten)]
         common: Common,

@@ -1,8 +1,8 @@
 use crate::config::{json_schema, reference_yaml};
 use crate::error::Result;
 
-/// Example: twotower schema > twotower.schema.json
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower schema > twotower.schema.json")]
 pub struct Args {
     /// Print a config with every key, its default and its documentation instead
     #[arg(long)]

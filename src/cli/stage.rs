@@ -6,7 +6,6 @@ use crate::publish::How;
 use super::common::{JobArgs, TelemetryArgs};
 use super::summary;
 
-/// Example: twotower run -c job.yaml --date 2026-11-20
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

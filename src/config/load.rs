@@ -189,23 +189,29 @@ fn explain(error: &serde_yaml::Error, file: &str) -> Error {
     let text = error.to_string();
     let place = error.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
     let text = text.split(" at line ").next().unwrap_or(&text).to_string();
-    let mut hint = String::new();
-    if let Some(rest) =
-        text.split_once("unknown field `").or(text.split_once("unknown variant `")).map(|(_, rest)| rest)
-    {
-        let mut quoted = rest.split('`').step_by(2);
-        let found = quoted.next().unwrap_or_default();
-        let known: Vec<&str> = quoted_names(rest);
-        if let Some(name) = nearest(found, known) {
-            hint = format!("; did you mean `{name}`?");
-        }
-    }
-    Error::config(format!("{file}{place}: {text}{hint}"))
+    let text = unknown(&text).unwrap_or(text);
+    Error::config(format!("{file}{place}: {text}"))
 }
 
-/// The names in backquotes after the first one.
-fn quoted_names(rest: &str) -> Vec<&str> {
-    rest.split('`').skip(2).step_by(2).collect()
+/// serde's words for a key or a choice that it does not know, with the nearest it knows. Keys are many, so that they are listed
+/// only where none is near.
+fn unknown(text: &str) -> Option<String> {
+    let (before, rest, is_key) = match (text.split_once("unknown field `"), text.split_once("unknown variant `")) {
+        (Some((before, rest)), _) => (before, rest, true),
+        (None, Some((before, rest))) => (before, rest, false),
+        (None, None) => return None,
+    };
+    let mut quoted = rest.split('`').step_by(2);
+    let found = quoted.next()?;
+    let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+    let near = nearest(found, known.iter().copied()).map(|name| format!(", did you mean `{name}`?"));
+    let what = if is_key { "unknown key" } else { "found" };
+    let listed = match (known.is_empty(), is_key, &near) {
+        (true, ..) | (_, true, Some(_)) => String::new(),
+        (false, _, Some(_)) => format!(" there are {}", known.join(", ")),
+        (false, _, None) => format!("; there are {}", known.join(", ")),
+    };
+    Some(format!("{before}{what} `{found}`{}{listed}", near.unwrap_or_default()))
 }
 
 /// Applies `a.b=c`; the value is read as YAML.

@@ -404,6 +404,7 @@ pub fn quoted(name: &str) -> String {
         "timestamp",
         "true",
         "union",
+        "user",
         "using",
         "when",
         "where",

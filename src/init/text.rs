@@ -103,6 +103,9 @@ fn config(job: &Job<'_>, has_sql: bool) -> String {
     if has_sql {
         text += "\nsamples:\n  # one file, one SELECT, one table; they stand before the built-in ones of the same name\n  sql: sql\n";
     }
+    if job.tables.iter().any(|table| table.name == "ranker_scores" && needs_sql(table)) {
+        text += "  hard_negatives: {from: ranker_scores}\n";
+    }
     text += "\nfeatures:\n  user:\n    # the items clicked last; they share the embeddings of the item tower\n    history: {kind: ids, table: item_id, pooling: mean, max_length: 50}\n";
     text += &features(job, "users");
     text += "  item:\n    item_id: {kind: id, dim: 64}\n";

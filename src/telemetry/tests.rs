@@ -126,7 +126,7 @@ async fn a_success_replaces_what_the_gateway_had_and_a_failure_leaves_the_last_s
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lineage_tells_begin_and_end_of_one_run_and_who_started_it() {
     let (url, asked) = server(Manner::Answers).await;
     let job = job("");

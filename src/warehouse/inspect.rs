@@ -127,7 +127,7 @@ async fn partitions(store: &Store, name: &str) -> Result<Option<Partitions>> {
         let date = value.parse().ok().filter(|_| value.len() == "2026-11-20".len());
         let Some(date) = date else {
             return Err(Error::config(format!(
-                "source `{name}`: {} has folders like `{folder}`; twotower reads folders named after dates like `{key}=2026-11-20`, \
+                "source `{name}`: {} has folders like `{folder}`; twotower reads folders named after dates like `dt=2026-11-20`, \
                  or a folder without partitions: give one of these folders alone, or write the table so",
                 store.url()
             )));
