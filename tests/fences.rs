@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Library, and the rooms below `src/` that may name it.
-const LIBRARIES: [(&str, &[&str]); 5] = [
+const LIBRARIES: [(&str, &[&str]); 6] = [
     ("datafusion", &["warehouse", "samples"]),
     ("burn", &["model", "train", "embed"]),
     ("faiss", &["index"]),
