@@ -144,3 +144,21 @@ fn asking_before_anything_is_published_says_what_to_do() {
     let ran = world.job(&["recommend"], &["--user", "1001"]);
     insta::assert_snapshot!(told(&world, &ran));
 }
+
+#[test]
+fn cases_that_do_not_hold_are_told_with_the_rows_that_differ() {
+    let world = World::local();
+    let cases = world.folder.path().join("cases");
+    std::fs::create_dir(&cases).unwrap();
+    let given = "given:\n    impressions: [[1, 10, \"2026-11-20 08:00:00\", true], [1, 11, \"2026-11-20 09:00:00\", false]]\n    items: [{item_id: 10}, {item_id: 11}]\n    users: [[1, 30, de, true]]\n  expect:\n    positives:";
+    let holds = format!(
+        "- name: a click is a positive\n  set: [samples.holdout_share=0]\n  {given} {{columns: [item_id, country], rows: [[10, de]]}}\n"
+    );
+    std::fs::write(cases.join("a.yaml"), &holds).unwrap();
+    let check = || world.job(&["check"], &["--cases", cases.to_str().unwrap()]);
+    assert!(check().expect(0).stdout.contains("cases     1 of 1 hold"));
+    let fails = holds.replace("a click is", "what was shown is").replace("[[10, de]]", "[[10, de], [11, de]]");
+    let broken = holds.replace("a click is", "a word is").replace("[1, 10,", "[one, 10,");
+    std::fs::write(cases.join("b.yaml"), fails + &broken).unwrap();
+    insta::assert_snapshot!(told(&world, &check()));
+}

@@ -143,6 +143,38 @@ fn hard_negatives_come_from_what_the_release_of_the_day_before_would_have_retrie
 }
 
 #[test]
+fn late_rows_make_a_date_stale_by_their_partition_and_are_built_in() {
+    let world = World::local().with_logs(7, &[]);
+    world.job(&["run"], &["--date", DATE]).expect(0);
+    let positives = |ran: common::Ran| {
+        let folder = world.folder.path().join("out/samples");
+        let mut manifests: Vec<_> = walk(&folder).into_iter().filter(|path| path.ends_with("manifest.json")).collect();
+        manifests.sort_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap());
+        let text = std::fs::read_to_string(manifests.last().unwrap()).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (
+            ran.summary()["stages"]["samples"] != "skipped",
+            manifest["facts"]["tables"]["positives"]["rows"].as_u64().unwrap(),
+        )
+    };
+    let (built, before) = positives(world.job(&["samples"], &["--date", DATE]).expect(0));
+    assert!(!built, "the same inputs were built twice");
+
+    // the same day of another world comes in late
+    let late = format!("{}/late", world.base);
+    let others = ["--days", "4", "--seed", "8", "--start", common::FIRST, "--users", "400", "--items", "300"];
+    world.run(&[&["generate", "--out", &late][..], &others].concat()).expect(0);
+    let file = |root: &str, name: &str| format!("{}/{root}/impressions/dt=2026-11-17/{name}.parquet", world.base);
+    std::fs::copy(file("late", "part-00000"), file("logs", "part-late")).unwrap();
+
+    let plan = world.job(&["plan"], &["--date", DATE]).expect(0).stdout;
+    assert!(plan.contains("stale") && plan.contains("impressions dt=2026-11-17 changed"), "{plan}");
+    let (built, after) = positives(world.job(&["samples"], &["--date", DATE]).expect(0));
+    assert!(built && after > before, "{before} rows, then {after}");
+    assert!(!positives(world.job(&["samples"], &["--date", DATE]).expect(0)).0);
+}
+
+#[test]
 fn a_flipped_byte_is_found() {
     let world = World::local().with_logs(7, &[]);
     world.job(&["run"], &["--date", DATE]).expect(0);

@@ -19,6 +19,16 @@ impl RunDate {
         RunDate(moved.unwrap_or(self.0))
     }
 
+    pub fn days_since_epoch(self) -> i32 {
+        (self.0 - NaiveDate::default()).num_days() as i32
+    }
+
+    /// The date `days` after 1970-01-01; `None` outside of the calendar.
+    pub fn from_epoch(days: i64) -> Option<RunDate> {
+        let by = chrono::TimeDelta::try_days(days)?;
+        NaiveDate::default().checked_add_signed(by).map(RunDate)
+    }
+
     /// Every date from `self` to `last`, both included.
     pub fn to(self, last: RunDate) -> impl Iterator<Item = RunDate> {
         (0..).map(move |n| self.offset(n)).take_while(move |date| *date <= last)

@@ -20,7 +20,7 @@ pub struct Statistics {
     /// Hard negatives by their rank, ascending.
     pub hard_negative_ranks: Vec<RankBand>,
     pub accidental_hits: Option<AccidentalHits>,
-    /// Rows of `random_negatives` and of `hard_negatives` for one of `positives`, by table.
+    /// Rows of each table of negatives for one of `positives`, by table.
     pub negatives_per_positive: BTreeMap<String, f64>,
     /// Candidates for hard negatives that each rule of the SQL left out, by the rule's name.
     pub dropped: BTreeMap<String, u64>,
@@ -43,6 +43,8 @@ pub struct TableStatistics {
     pub per_sample: Option<Spread>,
     /// Rows by the UTC day of `event_time`, for a table with one.
     pub days: BTreeMap<RunDate, u64>,
+    /// Nulls in each column that has any.
+    pub nulls: BTreeMap<String, u64>,
 }
 
 /// How a count is spread over those that have one. A quantile is the smallest count that at least its share of them does not
@@ -66,7 +68,7 @@ pub struct PopularityBand {
     pub label: String,
     /// Items in it.
     pub items: u64,
-    /// Share of the rows of `positives`, `random_negatives` and `hard_negatives` whose item is in it, by table. Rows outside of the
+    /// Share of the rows of `positives` and of each table of negatives whose item is in it, by table. Rows outside of the
     /// catalogue count for the whole and are in no part.
     pub shares: BTreeMap<String, f64>,
 }

@@ -49,6 +49,8 @@ pub fn contracts() -> &'static [Contract] {
                 ("item_id", ItemId, Required),
                 ("event_time", Timestamp, Required),
                 ("weight", Number, Optional),
+                // since when the newest of the row's features were known; held against the event by an audit
+                ("features_time", Timestamp, Optional),
             ],
             key: &["sample_id"],
             order: &["sample_id"],

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use crate::artifacts::RunDate;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::Stop;
 use crate::recommend::LastRelease;
 use crate::storage::{Created, Store};
@@ -10,20 +10,27 @@ use crate::{index, model, samples};
 use super::common::ConfigArgs;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  twotower check -c job.yaml --date 2026-11-20")]
+#[command(after_help = "Examples:\n  twotower check -c job.yaml --date 2026-11-20\n  twotower check -c job.yaml --cases sql/cases")]
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Date whose partitions are looked at; yesterday (UTC) when not given
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cases")]
     pub date: Option<RunDate>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Run the cases in this folder on the config's SQL, and nothing else: files YAML with `given` and `expect`ed rows. Reads no
+    /// source and no output
+    #[arg(long, value_name = "DIR")]
+    pub cases: Option<String>,
 }
 
 /// Looks at everything a run would need, and says what it found; the first thing that cannot work is an error.
 pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
+    if let Some(folder) = &args.cases {
+        return cases(&args.config, folder, args.json).await;
+    }
     let date = args.date.unwrap_or_else(|| RunDate(chrono::Utc::now().date_naive()).offset(-1));
     // line by line, so that it is seen what was found in order before the one that is not
     let say = |line: String| {
@@ -72,6 +79,34 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
         println!("{found}");
     }
     Ok(())
+}
+
+/// Runs every case, and then says which do not hold.
+async fn cases(args: &ConfigArgs, folder: &str, as_json: bool) -> Result<()> {
+    args.load()?;
+    let (mut held, mut failed) = (0, Vec::new());
+    for (number, file) in samples::cases::read_cases(folder).await?.iter().enumerate() {
+        for (at, case) in file.cases.iter().enumerate() {
+            let named = |text: &str| format!("{}: case `{}`: {text}", file.shown, case.name);
+            let mut set = args.clone();
+            set.set.extend(case.set.iter().cloned());
+            let config = set.load().map_err(|error| Error { message: named(&error.message), ..error })?;
+            match samples::cases::hold(config, case, &format!("case-{number}-{at}")).await {
+                Ok(differences) if differences.is_empty() => held += 1,
+                Ok(differences) => failed.extend(differences.iter().map(|text| named(text))),
+                // a case that cannot be built is one that does not hold: the others are told of, too
+                Err(error) => failed.push(named(&error.to_string())),
+            }
+        }
+    }
+    if failed.is_empty() {
+        match as_json {
+            true => println!("{}", json!({ "status": "ok", "cases": held })),
+            false => println!("cases     {held} of {held} hold"),
+        }
+        return Ok(());
+    }
+    Err(Error::config(format!("{held} cases hold, these do not:\n{}", failed.join("\n"))))
 }
 
 /// Writes, creates twice and removes one small object: a release needs a store that refuses the second create.

@@ -80,6 +80,14 @@ impl Config {
             let (key, found) = (format!("model.{side}_tower.layers"), format!("{:?}", tower.layers));
             require(tower.layers.iter().all(|width| *width > 0), &key, &found, "widths of at least 1")?;
         }
+        let limits = &self.samples.audit_limits;
+        let null_share = limits.null_share;
+        require(
+            (0.0..=1.0).contains(&null_share),
+            "samples.audit_limits.null_share",
+            &null_share.to_string(),
+            "a share from 0 to 1",
+        )?;
         let positive = |key: &str, value: f64| {
             require(value > 0.0 && value.is_finite(), key, &value.to_string(), "a number above 0")
         };
@@ -107,6 +115,8 @@ impl Config {
         };
         not_negative("embedding.min_refresh_recall", self.embedding.min_refresh_recall)?;
         not_negative("index.drift.max_recall_loss", self.index.drift.max_recall_loss)?;
+        not_negative("samples.audit_limits.ratio_change", limits.ratio_change)?;
+        not_negative("samples.audit_limits.day_change", limits.day_change)?;
         not_negative("training.clip", self.training.clip)?;
         not_negative("training.checkpoint.minutes", self.training.checkpoint.minutes)?;
         not_negative("training.weight_decay", self.training.weight_decay)?;

@@ -10,7 +10,7 @@ mod load;
 mod loss;
 mod model;
 mod negatives;
-mod ordered;
+pub(crate) mod ordered;
 mod publishing;
 mod rankers;
 mod reference;
@@ -39,7 +39,7 @@ pub use negatives::{
 pub use publishing::{Lease, Retention};
 pub use rankers::{Ranker, RankerInput, RankerType};
 pub use reference::{json_schema, reference_yaml};
-pub use samples::{AuditLevel, Samples};
+pub use samples::{AuditLevel, AuditLimits, Samples};
 pub use size::ByteSize;
 pub use sources::{ColumnType, Days, Format, Missing, Source};
 pub use telemetry::{Lineage, Metrics};

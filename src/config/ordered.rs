@@ -7,14 +7,14 @@ use indexmap::IndexMap;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(super) fn serialize<T: Serialize, S: Serializer>(
+pub(crate) fn serialize<T: Serialize, S: Serializer>(
     map: &IndexMap<String, T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(map)
 }
 
-pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<IndexMap<String, T>, D::Error> {
     struct Map<T>(PhantomData<T>);

@@ -28,6 +28,11 @@ pub struct Source {
     /// Read the newest partition that is not after the date, in place of a window: for tables that are written whole.
     #[serde(default)]
     pub snapshot: bool,
+    /// Column that says since when a row is known (TIMESTAMP or DATE), where there may be several rows for one user: the built-in
+    /// `positives` then sees of `users` the newest that is not after the event. When not given, and the window has several
+    /// partitions, their rows count as known from the end of their day on; naming the partition here makes that the beginning.
+    #[serde(default)]
+    pub time: Option<String>,
     /// What a missing partition means. `fail`: the job stops. `skip`: without the date's own partition the run ends
     /// with 99, other days are left out. `latest`: the newest partition before it stands in.
     #[serde(default)]
@@ -40,6 +45,14 @@ pub struct Source {
     #[serde(default, with = "super::ordered")]
     #[schemars(with = "std::collections::BTreeMap<String, ColumnType>")]
     pub columns: IndexMap<String, ColumnType>,
+}
+
+impl Source {
+    /// Whether it may hold one thing several times, as it was at several times: a window of several partitions, or rows with a time.
+    pub fn has_versions(&self) -> bool {
+        let windowed = self.partition.is_some() && !self.snapshot && self.days.from != self.days.to;
+        windowed || self.time.is_some()
+    }
 }
 
 /// Format of a source's files.

@@ -62,7 +62,7 @@ impl Collector<'_> {
 }
 
 /// A name as the engine looks it up: unquoted ones in lower case.
-fn normal(ident: &Ident) -> String {
+pub fn normal(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
@@ -73,7 +73,7 @@ fn place_in_text(text: &str, name: &str) -> Option<Place> {
     Some(Place { line: before.matches('\n').count() as u64 + 1, column: line.chars().count() as u64 })
 }
 
-fn place_of(name: &ObjectName) -> Option<Place> {
+pub fn place_of(name: &ObjectName) -> Option<Place> {
     name.0.iter().find_map(|part| match part {
         ObjectNamePart::Identifier(ident) => Place::of(ident.span),
         ObjectNamePart::Function(_) => None,

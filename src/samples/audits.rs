@@ -2,21 +2,20 @@
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
-use datafusion::physical_plan::execute_stream;
-use futures::StreamExt;
+use datafusion::arrow::datatypes::DataType;
 use serde_json::Value;
 use tracing::warn;
 
-use super::build::explain;
 use super::order::reads;
 use super::parse::SqlFile;
-use super::planner::Planner;
-use super::rows::row_as_json;
+use super::planner::{IdColumn, Planner};
+use super::query::fold;
+use super::rows::{Rows, row_as_json, rows};
 use crate::artifacts::AuditOutcome;
 use crate::config::AuditLevel;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::warehouse::{Joins, table_type};
+use crate::warehouse::table_type;
 
 /// Offending rows that are kept.
 const EXAMPLES: usize = 5;
@@ -27,7 +26,7 @@ pub async fn run(job: &Job, planner: &Planner, audits: &[SqlFile]) -> Result<Vec
     let mut failed = Vec::new();
     for audit in audits {
         job.stop.check()?;
-        let level = job.config.samples.audits.get(&audit.name).copied().unwrap_or_default();
+        let level = job.config.samples.audit_level(&audit.name);
         if level == AuditLevel::Off || !can_run(job, planner, audit) {
             continue;
         }
@@ -57,40 +56,50 @@ pub async fn run(job: &Job, planner: &Planner, audits: &[SqlFile]) -> Result<Vec
     )))
 }
 
-/// A built-in audit is left out where the job does not have the tables it looks at.
+/// Built-in audits of a column that a table may have.
+const OF_COLUMNS: [(&str, &str, &str); 1] = [("features_after_the_event", "positives", "features_time")];
+
+/// A built-in audit is left out where the job does not have the tables and columns it looks at.
 pub fn can_run(job: &Job, planner: &Planner, audit: &SqlFile) -> bool {
     let there = |name: &String| planner.has_table(name) || job.config.sources.contains_key(name);
-    !audit.built_in || reads(audit).iter().all(there)
+    let column =
+        |&(name, table, column): &(&str, &str, &str)| name != audit.name || planner.column(table, column).is_some();
+    let of_items = |column: &String| {
+        let item = planner.ids.get(&IdColumn::Item).map(|(found, _)| found);
+        let tables = reads(audit);
+        let mut found = tables.iter().filter_map(|table| planner.column(table, column));
+        found.any(|list| matches!(list, DataType::List(held) if Some(held.data_type()) == item))
+    };
+    !audit.built_in
+        || reads(audit).iter().all(there)
+            && OF_COLUMNS.iter().all(column)
+            && audit.history.as_ref().is_none_or(of_items)
 }
 
 /// How many rows an audit returns, and the first of them.
 async fn offending(job: &Job, planner: &Planner, audit: &SqlFile) -> Result<(u64, Vec<Value>)> {
-    let (query, plan) = planner.plan_query(audit).await?;
-    planner.load_drawing(audit).await?;
-    let mut joins = Joins::Hash;
-    loop {
-        let physical = planner.physical_of(&plan, &query, audit, joins).await?;
-        let context = std::sync::Arc::new((&planner.warehouse.state_with(joins)).into());
-        let counted = async {
-            let mut stream = execute_stream(physical, context)?;
-            let (mut rows, mut examples) = (0, Vec::new());
-            while let Some(batch) = stream.next().await {
-                let batch = batch?;
-                rows += batch.num_rows() as u64;
-                let batch = plain(&batch)?;
-                let left = EXAMPLES - examples.len();
-                examples.extend((0..batch.num_rows().min(left)).map(|row| row_as_json(&batch, row)));
-            }
-            Ok((rows, examples))
-        };
-        match counted.await {
-            Ok(found) => return Ok(found),
-            Err(error) if joins == Joins::Hash && crate::warehouse::is_out_of_memory(&error) => {
-                joins = Joins::SortMerge
-            }
-            Err(error) => return Err(explain(job, planner, audit, error).await),
+    fold(job, planner, audit, Default::default, |(rows, examples): &mut (u64, Vec<Value>), batch| {
+        *rows += batch.num_rows() as u64;
+        let left = EXAMPLES - examples.len();
+        if left > 0 {
+            let batch = plain(&batch)?;
+            examples.extend((0..batch.num_rows().min(left)).map(|row| row_as_json(&batch, row)));
         }
-    }
+        Ok(())
+    })
+    .await
+}
+
+/// Every row that an audit returns.
+pub async fn rows_of(job: &Job, planner: &Planner, audit: &SqlFile) -> Result<Rows> {
+    let (_, plan) = planner.plan_query(audit).await?;
+    let columns = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let batches = fold(job, planner, audit, Vec::new, |found, batch| {
+        found.push(plain(&batch)?);
+        Ok(())
+    })
+    .await?;
+    Ok(Rows { columns, rows: rows(&batches)? })
 }
 
 /// A batch with the plain types of tables.

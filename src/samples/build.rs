@@ -11,6 +11,7 @@ use datafusion::physical_plan::execute_stream;
 use tracing::warn;
 
 use super::columns::Shape;
+use super::measure::{Measure, Measured};
 use super::order::reads;
 use super::parse::SqlFile;
 use super::place::error_at;
@@ -27,8 +28,8 @@ use crate::warehouse::{Joins, diagnose, explain_execution, is_out_of_memory};
 /// Rows handed to the encoder at a time. Fixed, because page boundaries follow them and files must not depend on threads.
 const CHUNK: usize = 8192;
 
-/// Builds the table of `file` below `folder` and makes it readable for the next ones.
-pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &str) -> Result<TableFacts> {
+/// Builds the table of `file` below `folder` and makes it readable for the next ones; returns what was counted on the way, too.
+pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &str) -> Result<(TableFacts, Measured)> {
     let began = Instant::now();
     let bar = job.progress.spinner(&file.name);
     let planned = planner.plan_table(file).await?;
@@ -41,7 +42,7 @@ pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &st
         }
         other => other,
     };
-    let (files, checks) = match built {
+    let (files, checks, measure) = match built {
         Ok(built) => built,
         Err(Failure::Ours(error)) => return Err(error),
         Err(Failure::Engine(error)) => return Err(explain(job, planner, file, error).await),
@@ -52,7 +53,7 @@ pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &st
     let facts =
         TableFacts { rows: checks.rows, columns: columns.collect(), files, seconds: began.elapsed().as_secs_f64() };
     planner.add_built(&file.name, planned.shape.schema.clone(), &facts)?;
-    Ok(facts)
+    Ok((facts, measure.finish()))
 }
 
 enum Failure {
@@ -90,7 +91,7 @@ async fn attempt(
     planned: &PlannedTable,
     target: &str,
     (joins, bar): (Joins, &Bar),
-) -> Result<(Vec<FileEntry>, Checks), Failure> {
+) -> Result<(Vec<FileEntry>, Checks, Measure), Failure> {
     let plan = planner.physical(planned, file, joins).await?;
     // an attempt before this one counted too
     planner.warehouse.dropped.take();
@@ -99,20 +100,23 @@ async fn attempt(
     let schema = planned.shape.schema.clone();
     let mut writer = ShardWriter::new(&job.output, target, schema.clone(), job.config.samples.rows_per_file);
     let mut checks = Checks::default();
+    let mut measure = Measure::new(&planned.shape);
     let mut chunks = Chunks { schema, held: Vec::new(), rows: 0 };
     while let Some(batch) = watch::next(&mut stream, &plan, checks.rows, bar).await {
         job.stop.check()?;
         chunks.push(batch?)?;
         while let Some(chunk) = chunks.next(CHUNK)? {
             checks.look_at(&chunk, &planned.shape)?;
+            measure.look_at(&chunk)?;
             writer.write(&chunk).await?;
         }
     }
     while let Some(chunk) = chunks.next(1)? {
         checks.look_at(&chunk, &planned.shape)?;
+        measure.look_at(&chunk)?;
         writer.write(&chunk).await?;
     }
-    Ok((writer.finish().await?, checks))
+    Ok((writer.finish().await?, checks, measure))
 }
 
 /// Cuts batches of any size into chunks of one size.

@@ -8,6 +8,7 @@ use super::audits::can_run;
 use super::plan::{SamplePlan, plan};
 use super::planner::Planner;
 use super::previous::Releases;
+use crate::artifacts::Statistics;
 use crate::error::{Error, Result, did_you_mean};
 use crate::job::Job;
 use crate::warehouse::{Joins, Listing};
@@ -59,6 +60,7 @@ pub async fn check(job: &Job, releases: &Releases) -> Result<Vec<String>> {
 async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
     let mut planner = Planner::new(job, plan).await?;
     plan_tables(plan, &mut planner).await?;
+    planner.add_measured(&Statistics::default())?;
     for audit in plan.audits.iter() {
         if can_run(job, &planner, audit) {
             planner.plan_query(audit).await?;

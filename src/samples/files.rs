@@ -1,12 +1,13 @@
 //! Where the SQL comes from: files inside the program, replaced and joined by those in `samples.sql`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::named::{histories, name_column, set_flag, users_time};
 use super::names::{Names, hard_from};
 use super::parse::{SqlFile, parse};
 use crate::artifacts::contracts;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::storage::open;
 
 macro_rules! embedded {
@@ -16,9 +17,10 @@ macro_rules! embedded {
 }
 
 /// The built-in files by path below `sql/`.
-const BUILT_IN: [(&str, &str); 17] = embedded![
+const BUILT_IN: &[(&str, &str)] = &embedded![
     "liked.sql",
     "positives.sql",
+    "positives_as_of.sql",
     "item_frequency.sql",
     "random_negatives.sql",
     "hard_negatives.sql",
@@ -26,6 +28,7 @@ const BUILT_IN: [(&str, &str); 17] = embedded![
     "shown_negatives.sql",
     "item_features.sql",
     "user_features.sql",
+    "user_features_as_of.sql",
     "holdout.sql",
     "holdout_future.sql",
     "seen.sql",
@@ -33,11 +36,26 @@ const BUILT_IN: [(&str, &str); 17] = embedded![
     "audits/negatives_liked_by_the_user.sql",
     "audits/hard_negatives_liked_by_the_user.sql",
     "audits/negatives_outside_the_corpus.sql",
+    "audits/hard_negatives_outside_the_corpus.sql",
+    "audits/positives_outside_the_corpus.sql",
+    "audits/class_ratio.sql",
+    "audits/hard_negatives_ratio.sql",
+    "audits/null_features.sql",
     "audits/holdout_inside_training.sql",
+    "audits/holdout_users_inside_training.sql",
+    "audits/held_out_item_in_the_history.sql",
+    "audits/history_after_the_event.sql",
+    "audits/features_after_the_event.sql",
+    "audits/day_far_from_the_last_seven.sql",
 ];
 
+/// Stands for the name of a column with a history, in audits.
+const HISTORY: &str = "$history";
 /// The source whose presence makes `holdout` what happened after the date.
 const FUTURE_SOURCE: &str = "future_impressions";
+
+/// As errors name it, the text, and whether it is built in; by path.
+type Texts = BTreeMap<String, (String, String, bool)>;
 
 /// Every table that may be built, and every audit.
 pub struct Files {
@@ -54,7 +72,7 @@ pub fn has_future(config: &Config) -> bool {
 
 /// Reads and parses the SQL of a job.
 pub async fn load(config: &Config) -> Result<Files> {
-    let mut texts: BTreeMap<String, (String, String, bool)> = BUILT_IN
+    let mut texts: Texts = BUILT_IN
         .iter()
         .map(|(path, text)| (path.to_string(), (format!("built-in sql/{path}"), text.to_string(), true)))
         .collect();
@@ -63,29 +81,47 @@ pub async fn load(config: &Config) -> Result<Files> {
             texts.insert(path.clone(), (format!("{}/{path}", folder.trim_end_matches('/')), text, false));
         }
     }
+    let is_built_in = |texts: &Texts, path: &str| texts.get(path).is_some_and(|(.., built_in)| *built_in);
+    let users_time = users_time(config);
     // one table, two built-in ways to make it
-    let unused = if has_future(config) { "holdout.sql" } else { "holdout_future.sql" };
-    let own_holdout = texts.get("holdout.sql").is_some_and(|(.., built_in)| !built_in);
-    if own_holdout {
-        texts.remove("holdout_future.sql");
-    } else {
-        texts.remove(unused);
+    for (usual, other, wanted) in [
+        ("holdout.sql", "holdout_future.sql", has_future(config)),
+        ("positives.sql", "positives_as_of.sql", users_time.is_some()),
+        ("user_features.sql", "user_features_as_of.sql", users_time.is_some()),
+    ] {
+        if let Some(text) = texts.remove(other).filter(|_| wanted && is_built_in(&texts, usual)) {
+            texts.insert(usual.into(), text);
+        }
     }
     let left_out = |path: &str| match path {
         "hard_negatives.sql" => hard_from(config).is_none(),
         "shown_negatives.sql" => config.samples.shown_negatives.per_positive == 0,
+        // what these two hold out is what the audit knows
+        "audits/holdout_users_inside_training.sql" => {
+            !["liked.sql", "holdout.sql"].iter().all(|path| is_built_in(&texts, path)) || has_future(config)
+        }
         _ => false,
     };
-    texts.retain(|path, (.., built_in)| !(*built_in && left_out(path)));
+    let left_out: Vec<String> = texts
+        .iter()
+        .filter(|(path, (.., built_in))| *built_in && left_out(path))
+        .map(|(path, _)| path.clone())
+        .collect();
+    check_audit_names(config, &texts)?;
+    texts.retain(|path, _| !left_out.contains(path));
     let names = Names::new(config)?;
     let mut files = Files { tables: BTreeMap::new(), wanted: Vec::new(), audits: Vec::new() };
     for (path, (shown, text, built_in)) in texts {
         let stem = path.trim_end_matches(".sql");
-        let name = stem.strip_prefix("audits/").unwrap_or(if stem == "holdout_future" { "holdout" } else { stem });
-        let file = names.resolve(parse(name, &shown, text, built_in)?)?;
+        let name = stem.strip_prefix("audits/").unwrap_or(stem);
+        let mut file = names.resolve(parse(name, &shown, text, built_in)?)?;
         if path.starts_with("audits/") {
-            files.audits.push(file);
+            files.audits.extend(for_each_history(config, file));
             continue;
+        }
+        if let Some(time) = users_time.as_ref().filter(|_| built_in) {
+            name_column(&mut file, "$users_time", &time.column);
+            set_flag(&mut file, "$users_by_day", time.by_day);
         }
         if config.sources.contains_key(name) {
             return Err(Error::config(format!(
@@ -100,6 +136,38 @@ pub async fn load(config: &Config) -> Result<Files> {
         files.tables.insert(name.to_string(), file);
     }
     Ok(files)
+}
+
+/// An audit of histories, `$history`, becomes one for each column with a history: none where the config has none.
+fn for_each_history(config: &Config, audit: SqlFile) -> Vec<SqlFile> {
+    if !audit.references.params.contains_key(HISTORY) {
+        return vec![audit];
+    }
+    let columns = histories(config);
+    let several = columns.len() > 1;
+    let named = columns.into_iter().map(|column| {
+        let mut one = audit.clone();
+        name_column(&mut one, HISTORY, &column);
+        if several {
+            one.name = format!("{}:{column}", audit.name);
+        }
+        one.history = Some(column);
+        one
+    });
+    named.collect()
+}
+
+/// A level for an audit that is not there does nothing, which is not what was meant.
+fn check_audit_names(config: &Config, texts: &Texts) -> Result<()> {
+    let built_in = BUILT_IN.iter().map(|(path, _)| *path);
+    let all = built_in.chain(texts.keys().map(String::as_str)).filter_map(|path| path.strip_prefix("audits/"));
+    let known: BTreeSet<&str> = all.map(|file| file.trim_end_matches(".sql")).collect();
+    let Some(name) = config.samples.audits.keys().find(|name| !known.contains(name.as_str())) else { return Ok(()) };
+    Err(Error::config(format!(
+        "samples.audits.{name}: no audit has this name{}; there are {}",
+        did_you_mean(name, known.iter().copied()),
+        known.iter().copied().collect::<Vec<_>>().join(", ")
+    )))
 }
 
 /// `*.sql` and `audits/*.sql` in a folder.

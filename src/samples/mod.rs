@@ -4,11 +4,14 @@ mod ast;
 mod audits;
 mod blame;
 mod build;
+pub mod cases;
 mod changes;
 mod columns;
 mod counts;
 mod explain;
 mod files;
+mod measure;
+mod named;
 mod names;
 mod order;
 mod params;
@@ -17,7 +20,10 @@ mod place;
 mod plan;
 mod planner;
 mod previous;
+mod query;
 mod rows;
+mod statistics;
+mod timeless;
 mod watch;
 
 pub use changes::{Change, PartitionChange, changes};
@@ -29,6 +35,7 @@ pub use previous::{Previous, Releases};
 pub use crate::warehouse::Unlisted;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use tracing::info;
 
@@ -43,12 +50,17 @@ pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<S
     // mistakes in the last table are told before a row of the first is read
     explain::plan_tables(plan, &mut planner).await?;
     let mut tables = BTreeMap::new();
+    let mut measured = BTreeMap::new();
     let mut files = Vec::new();
     let mut dropped = BTreeMap::new();
     for name in &plan.order {
         job.stop.check()?;
-        let facts = match (plan.files.get(name), &plan.previous) {
-            (None, Some(previous)) => previous.build(job, &mut planner, &tables["user_features"], folder).await?,
+        let (facts, counted) = match (plan.files.get(name), &plan.previous) {
+            (None, Some(previous)) => {
+                let facts = previous.build(job, &mut planner, &tables["user_features"], folder).await?;
+                let counted = measure::Measured::of_rows(facts.rows);
+                (facts, counted)
+            }
             _ => build::build(job, &mut planner, &plan.files[name], folder).await?,
         };
         let left_out = planner.warehouse.dropped.take().into_iter();
@@ -60,8 +72,15 @@ pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<S
         info!(table = %name, rows = facts.rows, seconds = facts.seconds, "built sample table");
         files.extend(facts.files.iter().cloned());
         tables.insert(name.clone(), facts);
+        measured.insert(name.clone(), counted);
     }
+    let began = Instant::now();
+    let statistics = statistics::statistics(job, &planner, &plan.sources, &tables, measured).await?;
+    planner.add_measured(&statistics)?;
+    info!(seconds = began.elapsed().as_secs_f64(), "measured the sample tables");
+    let began = Instant::now();
     let audits = audits::run(job, &planner, &plan.audits).await?;
+    info!(audits = audits.len(), seconds = began.elapsed().as_secs_f64(), "audited the sample tables");
     let (user_id_type, item_id_type) = planner.id_types()?;
     let facts = SampleFacts {
         user_id_type,
@@ -70,7 +89,7 @@ pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<S
         inputs: plan.inputs.clone(),
         sql: plan.sql.clone(),
         audits,
-        statistics: Statistics { dropped, ..Statistics::default() },
+        statistics: Statistics { dropped, ..statistics },
         origins: plan.origins.clone(),
     };
     Ok(Written { files, facts })

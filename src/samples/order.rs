@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::Files;
+use super::measure::MEASURED_TABLES;
 use super::names::PREVIOUS_TABLE;
 use super::parse::SqlFile;
 use super::place::error_at;
@@ -40,7 +41,7 @@ pub fn order(config: &Config, files: &Files) -> Result<Vec<String>> {
     // names that nothing defines are reported for audits too
     for audit in &files.audits {
         if !audit.built_in {
-            walk.check_names(audit)?;
+            walk.check_names(audit, &MEASURED_TABLES)?;
             for name in &reads(audit) {
                 walk.visit_table(name)?;
             }
@@ -76,7 +77,7 @@ impl Walk<'_> {
                 format!("the tables read each other in a circle: {}", circle.join(" -> ")),
             ));
         }
-        self.check_names(file)?;
+        self.check_names(file, &[])?;
         self.path.push(name.to_string());
         for read in &reads(file) {
             self.visit_table(read)?;
@@ -104,9 +105,10 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn check_names(&self, file: &SqlFile) -> Result<()> {
+    /// Whether everything that `file` reads is a source, a table, or one of `further`.
+    fn check_names(&self, file: &SqlFile, further: &[&str]) -> Result<()> {
         for (name, place) in &file.references.tables {
-            if self.config.sources.contains_key(name) || self.is_table(name) {
+            if further.contains(&name.as_str()) || self.config.sources.contains_key(name) || self.is_table(name) {
                 continue;
             }
             let sources: Vec<&str> = self.config.sources.keys().map(String::as_str).collect();

@@ -64,6 +64,9 @@ pub fn params(config: &Config, date: RunDate) -> Result<Params> {
         ("hard_relative_margin", limit(hard.relative_margin)),
         ("hard_top", Param::Bool(hard.order == HardOrder::Top)),
         ("shown_per_positive", Param::Int(samples.shown_negatives.per_positive.into())),
+        ("null_share", Param::Float(samples.audit_limits.null_share)),
+        ("ratio_change", Param::Float(samples.audit_limits.ratio_change)),
+        ("day_change", Param::Float(samples.audit_limits.day_change)),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_string(), value))

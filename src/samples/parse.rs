@@ -22,6 +22,8 @@ pub struct SqlFile {
     pub references: References,
     /// Where the statement begins, after comments.
     pub start: Place,
+    /// The column with a history that an audit looks at.
+    pub history: Option<String>,
 }
 
 /// Parses `text` and refuses everything that is not one SELECT over plain table names.
@@ -65,7 +67,16 @@ pub fn parse(name: &str, shown: &str, text: String, built_in: bool) -> Result<Sq
         return Err(error_at(shown, Some(start), "expected one SELECT"));
     };
     let references = references(shown, &text, &query)?;
-    Ok(SqlFile { name: name.into(), shown: shown.into(), text, built_in, query: *query, references, start })
+    Ok(SqlFile {
+        name: name.into(),
+        shown: shown.into(),
+        text,
+        built_in,
+        query: *query,
+        references,
+        start,
+        history: None,
+    })
 }
 
 impl Place {

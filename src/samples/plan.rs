@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::files::{Files, load};
+use super::named::histories;
 use super::names::{Names, hard_from};
 use super::order::{after_date, is_previous, order, reads};
 use super::params::{bind, params};
 use super::parse::SqlFile;
 use super::previous::{self, Releases};
+use super::timeless::timeless_joins;
 use crate::artifacts::{InputFile, Origins, PreviousRelease, RunDate};
 use crate::config::Config;
 use crate::error::Result;
@@ -141,6 +143,7 @@ impl Recipe {
             "sql": self.sql_digest,
             "params": params(config, date)?,
             "audits": audit_levels,
+            "histories": histories(config),
             "rows_per_file": config.samples.rows_per_file,
             "sources": settings,
             "inputs": inputs,
@@ -205,6 +208,7 @@ fn remarks(config: &Config, files: &Files, order: &[String], read: &BTreeSet<Str
             remarks.push(format!("{}: table `{name}` is read by nothing", file.shown));
         }
     }
+    remarks.extend(timeless_joins(config, files, order));
     let has = |name: &str| order.iter().any(|table| table == name);
     let random = has("random_negatives") && config.samples.random_negatives.per_positive > 0;
     if !random {

@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 use super::blame::explain_planning;
 use super::columns::{Shape, shape};
+use super::measure::measured_tables;
 use super::order::{DRAWING_FUNCTION, DRAWN_TABLE};
 use super::params::{Params, bind, params};
 use super::parse::SqlFile;
 use super::plan::SamplePlan;
-use crate::artifacts::{IdType, TableFacts, keys};
+use crate::artifacts::{IdType, Statistics, TableFacts, keys};
 use crate::error::{Error, Result};
 use crate::job::Job;
+use crate::rankers::Ranker;
 use crate::storage::{FileEntry, Store, read_parquet, sorted_parts};
 use crate::warehouse::{Joins, SampleItems, StableHash, Warehouse};
 
@@ -52,12 +54,18 @@ pub struct PlannedTable {
 impl Planner {
     /// Registers the sources of `plan`, looking into their files, and its rankers.
     pub async fn new(job: &Job, plan: &SamplePlan) -> Result<Self> {
-        let mut warehouse = Warehouse::new(&job.config)?;
-        for ranker in &plan.rankers {
-            warehouse.add_ranker(ranker.clone())?;
-        }
+        let mut planner = Planner::without_sources(job, &plan.rankers)?;
         for listing in &plan.sources {
-            warehouse.add_source(listing).await?;
+            planner.warehouse.add_source(listing).await?;
+        }
+        Ok(planner)
+    }
+
+    /// Registers rankers alone.
+    pub fn without_sources(job: &Job, rankers: &[Arc<Ranker>]) -> Result<Self> {
+        let warehouse = Warehouse::new(&job.config)?;
+        for ranker in rankers {
+            warehouse.add_ranker(ranker.clone())?;
         }
         Ok(Planner {
             warehouse,
@@ -165,8 +173,22 @@ impl Planner {
         function.load(&batches)
     }
 
+    /// Makes the figures of the tables readable for audits: `measured_days`, `measured_columns`.
+    pub fn add_measured(&mut self, statistics: &Statistics) -> Result<()> {
+        for (name, rows) in measured_tables(statistics)? {
+            self.schemas.insert(name.into(), rows.schema());
+            self.warehouse.add_rows(name, rows)?;
+        }
+        Ok(())
+    }
+
     pub fn has_table(&self, name: &str) -> bool {
         self.schemas.contains_key(name)
+    }
+
+    /// The type of a table's column.
+    pub fn column(&self, table: &str, column: &str) -> Option<DataType> {
+        Some(self.schemas.get(table)?.field_with_name(column).ok()?.data_type().clone())
     }
 
     /// The types of user and item ids.

@@ -2,8 +2,12 @@
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
 use datafusion::arrow::util::display::array_value_to_string;
 use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
 
 /// `user_id 7, item_id 9`.
 pub fn row_as_text(batch: &RecordBatch, row: usize) -> String {
@@ -14,6 +18,27 @@ pub fn row_as_text(batch: &RecordBatch, row: usize) -> String {
         format!("{} {text}", field.name())
     });
     cells.collect::<Vec<_>>().join(", ")
+}
+
+/// Rows as JSON, by the order of their columns.
+pub struct Rows {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// The values of all rows, times and dates as ISO 8601 writes them.
+pub fn rows(batches: &[RecordBatch]) -> Result<Vec<Vec<Value>>> {
+    let broken = |error: ArrowError| Error::internal("rows cannot be shown as JSON").caused_by(error);
+    let mut text = Vec::new();
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut text);
+    writer.write_batches(&batches.iter().collect::<Vec<_>>()).and_then(|()| writer.finish()).map_err(broken)?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let row = |line: &[u8]| {
+        let object: Map<String, Value> = serde_json::from_slice(line)
+            .map_err(|error| Error::internal("rows cannot be shown as JSON").caused_by(error))?;
+        Ok(object.into_iter().map(|(_, value)| value).collect())
+    };
+    lines.map(row).collect()
 }
 
 /// One row as a JSON object.

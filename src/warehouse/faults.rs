@@ -7,15 +7,18 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringBuilde
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::catalog::TableProvider;
 use datafusion::common::{Result as DfResult, exec_err};
 use datafusion::error::DataFusionError;
-use datafusion::execution::TaskContext;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use datafusion::object_store;
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
 use super::session::Warehouse;
-use super::types::list_of;
+use super::table::FilesTable;
+use super::types::{list_of, sql_name};
 use crate::error::{Error, Kind};
 use crate::storage;
 
@@ -91,24 +94,52 @@ pub async fn diagnose(warehouse: &Warehouse, sources: &[String]) -> Option<Error
     for name in sources {
         let table = warehouse.source_table(name)?;
         for (key, single) in table.single_files() {
-            let failed = async {
-                let plan = datafusion::catalog::TableProvider::scan(&single, &state, None, &[], None).await?;
-                let mut stream = datafusion::physical_plan::execute_stream(plan, task.clone())?;
-                while let Some(batch) = stream.next().await {
-                    batch?;
-                }
-                Ok::<_, DataFusionError>(())
-            };
-            if let Err(error) = failed.await {
-                let shown = warehouse.shown(name, &key);
-                let fault = store_fault(&error, &shown);
-                let broken = || {
-                    Error::config(format!(
+            let Err(error) = read(&single, &state, &task, None).await else { continue };
+            let shown = warehouse.shown(name, &key);
+            let error = match store_fault(&error, &shown) {
+                Some(fault) => fault.caused_by(error.strip_backtrace()),
+                None => match broken_column(&single, &state, &task).await {
+                    Some((column, wanted, cause)) => Error::config(format!(
+                        "source `{name}`: column `{column}` in {shown} has values that are not {wanted}; mend the file, or declare the column's type in `sources.{name}.columns`"
+                    ))
+                    .caused_by(cause.strip_backtrace()),
+                    None => Error::config(format!(
                         "source `{name}`: {shown} cannot be read with the types declared or inferred for it; mend the file, or declare the column's type in `sources.{name}.columns`"
                     ))
-                };
-                return Some(fault.unwrap_or_else(broken).caused_by(error.strip_backtrace()));
-            }
+                    .caused_by(error.strip_backtrace()),
+                },
+            };
+            return Some(error);
+        }
+    }
+    None
+}
+
+/// Reads a table to its end: all of its columns, or one.
+async fn read(
+    table: &FilesTable,
+    state: &SessionState,
+    task: &Arc<TaskContext>,
+    column: Option<usize>,
+) -> DfResult<()> {
+    let columns = column.map(|at| vec![at]);
+    let plan = TableProvider::scan(table, state, columns.as_ref(), &[], None).await?;
+    let mut stream = execute_stream(plan, task.clone())?;
+    while let Some(batch) = stream.next().await {
+        batch?;
+    }
+    Ok(())
+}
+
+/// The first column that cannot be read alone, its type, and why.
+async fn broken_column(
+    table: &FilesTable,
+    state: &SessionState,
+    task: &Arc<TaskContext>,
+) -> Option<(String, String, DataFusionError)> {
+    for (at, field) in table.schema().fields().iter().enumerate() {
+        if let Err(error) = read(table, state, task, Some(at)).await {
+            return Some((field.name().clone(), sql_name(field.data_type()), error));
         }
     }
     None

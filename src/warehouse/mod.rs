@@ -2,6 +2,7 @@
 
 mod alias;
 mod catalog;
+mod drift;
 mod faults;
 mod hash;
 mod inspect;
@@ -23,4 +24,4 @@ pub use listing::{Listing, Partition, Unlisted, is_after_date};
 pub use schema::{read_schema, rows_of};
 pub use session::{Joins, Warehouse};
 pub use table::{FilesTable, SourceTable};
-pub use types::{sql_name, table_type};
+pub use types::{TIMESTAMP, declared, normalised, sql_name, table_type};

@@ -13,13 +13,15 @@ use datafusion::object_store::path::Path as Key;
 use datafusion::object_store::{ObjectMeta, ObjectStoreExt};
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use futures::{StreamExt, TryStreamExt, stream};
+use tracing::warn;
 
+use super::drift::{Unreadable, check_declared, unreadable};
 use super::faults::store_fault;
 use super::listing::Listing;
 use super::table::{FileGroupShape, ScannedFile, SourceTable};
-use super::types::{declared, is_compatible, list_of, normalised, sql_name};
+use super::types::{declared, list_of, normalised, sql_name};
 use crate::config::{ColumnType, Format};
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Result};
 use crate::storage::{Object, Store};
 
 /// Files that are looked into at the same time.
@@ -32,12 +34,14 @@ const INFERRED_BYTES: usize = 4 << 20;
 const FOOTER_GUESS: usize = 64 << 10;
 
 /// One file as it is.
-struct Found {
+pub(super) struct Found {
     file: ScannedFile,
     /// Name of the partition or file in errors.
-    shown: String,
-    schema: SchemaRef,
+    pub shown: String,
+    pub schema: SchemaRef,
     compression: FileCompressionType,
+    /// For a text: declared columns that it has no values for.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// Looks into every file of `listing` and makes one table of them: declared columns with their declared types, others as
@@ -51,16 +55,14 @@ pub async fn read_schema(listing: &Listing) -> Result<SourceTable> {
         .map(|(date, file)| async move {
             let meta = meta_of(&listing.store, file);
             let shown = listing.store.url_of(&file.key);
-            let (schema, rows, compression) = look_into(listing, &meta, &shown).await?;
+            let Looked { schema, rows, compression, unreadable } = look_into(listing, &meta, &shown).await?;
             let date = date.map(|date| date.0);
-            Ok::<_, Error>(Found { file: ScannedFile { meta, date, rows }, shown, schema, compression })
+            Ok::<_, Error>(Found { file: ScannedFile { meta, date, rows }, shown, schema, compression, unreadable })
         })
         .buffered(READ_AT_ONCE)
         .try_collect()
         .await?;
-    for file in &found {
-        check_declared(listing, file)?;
-    }
+    check_declared(listing, &found)?;
     let schema = table_schema(listing, &found)?;
     Ok(SourceTable {
         name: listing.source.clone(),
@@ -89,13 +91,19 @@ pub fn meta_of(store: &Store, file: &Object) -> ObjectMeta {
     ObjectMeta { location, last_modified: file.modified, size: file.size, e_tag: file.e_tag.clone(), version: None }
 }
 
-type Looked = (SchemaRef, Option<usize>, FileCompressionType);
+struct Looked {
+    schema: SchemaRef,
+    rows: Option<usize>,
+    compression: FileCompressionType,
+    unreadable: Vec<Unreadable>,
+}
 
 async fn look_into(listing: &Listing, meta: &ObjectMeta, shown: &str) -> Result<Looked> {
     match listing.settings.format {
         Format::Parquet => {
             let (schema, rows) = parquet_schema(&listing.store, meta, &listing.source, shown).await?;
-            Ok((schema, Some(rows), FileCompressionType::UNCOMPRESSED))
+            let compression = FileCompressionType::UNCOMPRESSED;
+            Ok(Looked { schema, rows: Some(rows), compression, unreadable: Vec::new() })
         }
         Format::Csv | Format::Json => {
             let compression = match meta.location.extension() {
@@ -111,14 +119,15 @@ async fn look_into(listing: &Listing, meta: &ObjectMeta, shown: &str) -> Result<
             };
             let schema = if listing.settings.format == Format::Csv {
                 let format = CsvFormat::default().with_header(true);
-                format.infer_schema(Cursor::new(start), Some(INFERRED_ROWS)).map_err(bad)?.0
+                format.infer_schema(Cursor::new(&start), Some(INFERRED_ROWS)).map_err(bad)?.0
             } else {
-                infer_json_schema(Cursor::new(start), Some(INFERRED_ROWS)).map_err(bad)?.0
+                infer_json_schema(Cursor::new(&start), Some(INFERRED_ROWS)).map_err(bad)?.0
             };
             if schema.fields().is_empty() {
                 return Err(Error::config(format!("source `{}`: {shown} holds no column", listing.source)));
             }
-            Ok((nullable(&schema), None, compression))
+            let unreadable = unreadable(listing, &schema, &start);
+            Ok(Looked { schema: nullable(&schema), rows: None, compression, unreadable })
         }
     }
 }
@@ -190,37 +199,6 @@ async fn first_bytes(
     Ok(start)
 }
 
-fn check_declared(listing: &Listing, file: &Found) -> Result<()> {
-    for (name, wanted) in &listing.settings.columns {
-        let wanted = declared(*wanted);
-        let is_partition = listing.settings.partition.as_ref() == Some(name);
-        let Ok(field) = file.schema.field_with_name(name) else {
-            if is_partition && wanted == DataType::Date32 {
-                continue;
-            }
-            let known: Vec<&str> = file.schema.fields().iter().map(|field| field.name().as_str()).collect();
-            return Err(Error::config(format!(
-                "source `{}`: missing column `{name}` ({}) in {}{}; it has {}",
-                listing.source,
-                sql_name(&wanted),
-                file.shown,
-                did_you_mean(name, known.iter().copied()),
-                known.join(", ")
-            )));
-        };
-        if listing.settings.format == Format::Parquet && !is_compatible(field.data_type(), &wanted) {
-            return Err(Error::config(format!(
-                "source `{}`: column `{name}` in {}: found {}, expected {}; mend the file, or declare the type it has and cast it in the SQL",
-                listing.source,
-                file.shown,
-                sql_name(field.data_type()),
-                sql_name(&wanted)
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// Columns in the order in which they turn up, over all files.
 fn table_schema(listing: &Listing, files: &[Found]) -> Result<SchemaRef> {
     let mut fields: Vec<(Field, &Found)> = Vec::new();
@@ -235,7 +213,22 @@ fn table_schema(listing: &Listing, files: &[Found]) -> Result<SchemaRef> {
                 None => fields.push((Field::new(name, found, true), file)),
                 Some(at) => {
                     let (known, first) = &fields[at];
-                    let both = common_type(known.data_type(), &found, listing.settings.format).ok_or_else(|| {
+                    let both = common_type(known.data_type(), &found, listing.settings.format);
+                    if both == Some(DataType::Utf8)
+                        && *known.data_type() != found
+                        && *known.data_type() != DataType::Utf8
+                    {
+                        warn!(
+                            "source `{}`: column `{name}` is {} in {} and {} in {}, so it is read as varchar everywhere; declare its type in `sources.{}.columns`",
+                            listing.source,
+                            sql_name(known.data_type()),
+                            first.shown,
+                            sql_name(&found),
+                            file.shown,
+                            listing.source
+                        );
+                    }
+                    let both = both.ok_or_else(|| {
                         Error::config(format!(
                             "source `{}`: column `{name}` is {} in {} and {} in {}; declare its type in `sources.{}.columns` or mend the files",
                             listing.source,
@@ -299,23 +292,26 @@ fn group(listing: &Listing, found: Vec<Found>, table: &Schema) -> Vec<FileGroupS
 fn read_as(listing: &Listing, file: &SchemaRef, table: &Schema) -> SchemaRef {
     let decoded = |field: &Arc<Field>| {
         let target = table.field_with_name(field.name()).map_or(field.data_type(), |field| field.data_type());
-        let declared = listing.settings.columns.get(field.name());
-        let as_text = matches!(
-            declared,
-            Some(
-                ColumnType::Boolean
-                    | ColumnType::Timestamp
-                    | ColumnType::Date
-                    | ColumnType::BigintList
-                    | ColumnType::VarcharList
-                    | ColumnType::DoubleList
-            )
-        );
-        let decoded = if listing.settings.format == Format::Csv && as_text { DataType::Utf8 } else { target.clone() };
-        Field::new(field.name(), decoded, true)
+        Field::new(field.name(), decoded_type(listing, field.name(), target), true)
     };
     match listing.settings.format {
         Format::Parquet => file.clone(),
         Format::Csv | Format::Json => Arc::new(Schema::new(file.fields().iter().map(decoded).collect::<Vec<_>>())),
     }
+}
+
+/// The type that a column of a text is decoded with, to become `target`.
+pub(super) fn decoded_type(listing: &Listing, column: &str, target: &DataType) -> DataType {
+    let as_text = matches!(
+        listing.settings.columns.get(column),
+        Some(
+            ColumnType::Boolean
+                | ColumnType::Timestamp
+                | ColumnType::Date
+                | ColumnType::BigintList
+                | ColumnType::VarcharList
+                | ColumnType::DoubleList
+        )
+    );
+    if listing.settings.format == Format::Csv && as_text { DataType::Utf8 } else { target.clone() }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -19,6 +21,7 @@ use super::listing::Listing;
 use super::ranker::RankerFunction;
 use super::schema::read_schema;
 use super::table::FilesTable;
+use crate::artifacts::RunDate;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::job::threads;
@@ -70,6 +73,9 @@ impl Warehouse {
         options.sql_parser.collect_spans = true;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.parquet.schema_force_view_types = false;
+        // every sort sets this much aside to merge what it spilled; several of them must fit into a small pool
+        let reserved = &mut options.execution.sort_spill_reservation_bytes;
+        *reserved = (*reserved).min(samples.memory.bytes() / 32);
         let state =
             SessionStateBuilder::new().with_config(settings).with_runtime_env(runtime).with_default_features().build();
         let context = SessionContext::new_with_state(state);
@@ -96,6 +102,25 @@ impl Warehouse {
         self.context.deregister_table(name).map_err(internal)?;
         self.context.register_table(name, Arc::new(table)).map_err(internal)?;
         Ok(())
+    }
+
+    /// Registers a few rows as a table: for audits, which stay on this machine.
+    pub fn add_rows(&self, name: &str, rows: RecordBatch) -> Result<()> {
+        let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(internal)?;
+        self.context.deregister_table(name).map_err(internal)?;
+        self.context.register_table(name, Arc::new(table)).map_err(internal)?;
+        Ok(())
+    }
+
+    /// Rows of a source by the date of its partitions; empty where its files do not tell without being read.
+    pub fn rows_by_day(&self, source: &str) -> BTreeMap<RunDate, u64> {
+        let Some((table, _)) = self.sources.get(source) else { return BTreeMap::new() };
+        let mut days = BTreeMap::new();
+        for file in table.files() {
+            let (Some(date), Some(rows)) = (file.date, file.rows) else { return BTreeMap::new() };
+            *days.entry(RunDate(date)).or_default() += rows as u64;
+        }
+        days
     }
 
     /// Registers `sample_items`.
@@ -134,6 +159,11 @@ impl Warehouse {
         // the catalog is shared between states: an empty one must not take its place
         let mut settings = state.config().clone().with_create_default_catalog_and_schema(false);
         settings.options_mut().optimizer.prefer_hash_join = joins == Joins::Hash;
+        if joins == Joins::SortMerge {
+            // with a single partition the engine takes hash joins whatever is preferred
+            let partitions = settings.target_partitions().max(2);
+            settings = settings.with_target_partitions(partitions);
+        }
         SessionStateBuilder::new_from_existing(state).with_config(settings).build()
     }
 

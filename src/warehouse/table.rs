@@ -104,21 +104,28 @@ impl FilesTable {
         Ok(FilesTable { schema, partition: None, format: Format::Parquet, url, groups: vec![group] })
     }
 
-    /// The same table over its `at`-th file alone, with that file's place.
-    pub fn single_files(&self) -> impl Iterator<Item = (String, FilesTable)> + '_ {
-        self.groups.iter().flat_map(move |group| {
-            group.files.iter().map(move |file| {
-                let one = FileGroupShape { files: vec![file.clone()], ..group.clone() };
-                let table = FilesTable {
-                    schema: self.schema.clone(),
-                    partition: self.partition.clone(),
-                    format: self.format,
-                    url: self.url.clone(),
-                    groups: vec![one],
-                };
-                (file.meta.location.to_string(), table)
-            })
-        })
+    /// Every file, those that are decoded alike together.
+    pub fn files(&self) -> impl Iterator<Item = &ScannedFile> {
+        self.groups.iter().flat_map(|group| &group.files)
+    }
+
+    /// The same table over each of its files alone, with that file's place, in the order of the partitions' dates.
+    pub fn single_files(&self) -> Vec<(String, FilesTable)> {
+        let files = self.groups.iter().flat_map(|group| group.files.iter().map(move |file| (group, file)));
+        let mut files: Vec<(&FileGroupShape, &ScannedFile)> = files.collect();
+        files.sort_by_key(|(_, file)| (file.date, &file.meta.location));
+        let single = |(group, file): (&FileGroupShape, &ScannedFile)| {
+            let one = FileGroupShape { files: vec![file.clone()], ..group.clone() };
+            let table = FilesTable {
+                schema: self.schema.clone(),
+                partition: self.partition.clone(),
+                format: self.format,
+                url: self.url.clone(),
+                groups: vec![one],
+            };
+            (file.meta.location.to_string(), table)
+        };
+        files.into_iter().map(single).collect()
     }
 
     fn scan_group(&self, group: &FileGroupShape, wanted: &[usize], threads: usize) -> Result<Arc<dyn ExecutionPlan>> {

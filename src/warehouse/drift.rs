@@ -1,0 +1,128 @@
+//! Columns that a source declares and its files no longer have, or have with another type. Columns that were added are fine.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::csv::ReaderBuilder as CsvReader;
+use datafusion::arrow::csv::reader::Format as CsvFormat;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::json::ReaderBuilder as JsonReader;
+
+use super::listing::Listing;
+use super::schema::{Found, decoded_type};
+use super::types::{declared, is_compatible, sql_name};
+use crate::config::Format;
+use crate::error::{Error, Result, did_you_mean};
+
+/// A declared column that the start of a text file does not hold values for.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub column: String,
+    pub cause: ArrowError,
+}
+
+/// Holds the files, in the order of their dates, against the declared columns; the error names the first that differs.
+pub fn check_declared(listing: &Listing, files: &[Found]) -> Result<()> {
+    for (name, wanted) in &listing.settings.columns {
+        let wanted = declared(*wanted);
+        let from_folders = listing.settings.partition.as_ref() == Some(name) && wanted == DataType::Date32;
+        let lacks = |file: &&Found| !from_folders && file.schema.field_with_name(name).is_err();
+        if let Some(file) = files.iter().find(lacks) {
+            let known: Vec<&str> = file.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(Error::config(format!(
+                "source `{}`: missing column `{name}` ({}) in {}{}; it has {}{}",
+                listing.source,
+                sql_name(&wanted),
+                file.shown,
+                did_you_mean(name, known.iter().copied()),
+                known.join(", "),
+                first_of(files.len(), files.iter().filter(lacks).count())
+            )));
+        }
+        let retyped = |file: &&Found| differs(listing, file, name, &wanted);
+        if let Some(file) = files.iter().find(retyped) {
+            let found = file.schema.field_with_name(name).map_or(&DataType::Null, |field| field.data_type());
+            let error = Error::config(format!(
+                "source `{}`: column `{name}` in {}: found {}, expected {}{}; mend the file, or declare the type it has and cast it in the SQL",
+                listing.source,
+                file.shown,
+                sql_name(found),
+                sql_name(&wanted),
+                first_of(files.len(), files.iter().filter(retyped).count())
+            ));
+            return Err(match file.unreadable.iter().find(|unreadable| unreadable.column == *name) {
+                Some(unreadable) => error.caused_by(unreadable.cause.to_string()),
+                None => error,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// How many files it is, where there are several.
+fn first_of(all: usize, these: usize) -> String {
+    match (all, these) {
+        (1, _) => String::new(),
+        (_, 1) => format!(" (in this one of {all} files)"),
+        _ => format!(" (the first of {these} such files of {all})"),
+    }
+}
+
+fn differs(listing: &Listing, file: &Found, name: &str, wanted: &DataType) -> bool {
+    match listing.settings.format {
+        Format::Parquet => {
+            file.schema.field_with_name(name).is_ok_and(|field| !is_compatible(field.data_type(), wanted))
+        }
+        Format::Csv | Format::Json => file.unreadable.iter().any(|unreadable| unreadable.column == *name),
+    }
+}
+
+/// The declared columns that a text file's first lines cannot be read for. What was inferred from them mostly tells already; where it does
+/// not, they are read as the job would.
+pub fn unreadable(listing: &Listing, inferred: &Schema, start: &[u8]) -> Vec<Unreadable> {
+    let mut found = Vec::new();
+    for (name, column) in &listing.settings.columns {
+        let (wanted, Ok(at)) = (declared(*column), inferred.index_of(name)) else { continue };
+        if is_compatible(inferred.field(at).data_type(), &wanted) {
+            continue;
+        }
+        let decoded = decoded_type(listing, name, &wanted);
+        let read = match listing.settings.format {
+            Format::Csv => read_csv(inferred, at, &decoded, start),
+            _ => read_json(name, &decoded, start),
+        };
+        // a list in a text has no cast of its own
+        let checked = read.and_then(|columns| match &wanted {
+            DataType::List(_) => Ok(()),
+            _ => columns.iter().try_for_each(|column| holds(column, &wanted)),
+        });
+        if let Err(cause) = checked {
+            found.push(Unreadable { column: name.clone(), cause });
+        }
+    }
+    found
+}
+
+fn holds(column: &ArrayRef, wanted: &DataType) -> Result<(), ArrowError> {
+    cast_with_options(column, wanted, &CastOptions { safe: false, ..Default::default() }).map(|_| ())
+}
+
+fn read_csv(inferred: &Schema, at: usize, wanted: &DataType, start: &[u8]) -> Result<Vec<ArrayRef>, ArrowError> {
+    let typed = |(place, field): (usize, &Arc<Field>)| {
+        let found = if place == at { wanted.clone() } else { DataType::Utf8 };
+        Field::new(field.name(), found, true)
+    };
+    let schema = Schema::new(inferred.fields().iter().enumerate().map(typed).collect::<Vec<_>>());
+    let format = CsvFormat::default().with_header(true);
+    let reader = CsvReader::new(Arc::new(schema)).with_format(format).with_projection(vec![at]);
+    reader.build(Cursor::new(start))?.map(|batch| Ok(batch?.column(0).clone())).collect()
+}
+
+fn read_json(name: &str, wanted: &DataType, start: &[u8]) -> Result<Vec<ArrayRef>, ArrowError> {
+    let schema = Schema::new(vec![Field::new(name, wanted.clone(), true)]);
+    let reader = JsonReader::new(Arc::new(schema)).build(Cursor::new(start))?;
+    reader.map(|batch| Ok(batch?.column(0).clone())).collect()
+}

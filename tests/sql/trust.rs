@@ -1,0 +1,201 @@
+//! What makes samples worth of trust: leaks that audits find, figures that were counted, sources that drifted.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use serde_json::json;
+use twotower::artifacts::{RankBand, Spread};
+use twotower::recommend::LastRelease;
+use twotower::samples;
+use twotower::storage::ShardWriter;
+
+use crate::support::World;
+
+/// Two users with clicks of three days, who were shown little, and features of them a day.
+async fn world(name: &str) -> World {
+    let impressions = json!([
+        [1, 10, "2026-11-18 08:00:00", true],
+        [1, 11, "2026-11-19 08:00:00", true],
+        [1, 12, "2026-11-20 08:00:00", true],
+        [2, 10, "2026-11-20 10:00:00", true],
+        [2, 13, "2026-11-20 11:00:00", false],
+    ]);
+    let rows = |rows: serde_json::Value| serde_json::from_value::<Vec<Vec<serde_json::Value>>>(rows).unwrap();
+    let world = World::new(name).given("impressions", &rows(impressions)).await;
+    let world = world.given("items", &rows(json!([[10, "a"], [11, "b"], [12, "c"], [13, "d"]]))).await;
+    world.given("users", &rows(json!([[1, "de"], [2, "fr"]]))).await.set("samples.holdout_share=0")
+}
+
+/// The team's own positives, with `history` as the whole of what a user ever clicked.
+const LEAK: &str = "
+select stable_hash($seed, l.user_id, l.item_id, l.event_time) as sample_id, l.user_id, l.item_id, l.event_time, h.history
+from liked as l
+join (select user_id, array_agg(item_id order by event_time) as history from liked group by user_id) as h
+    on h.user_id = l.user_id";
+
+#[tokio::test]
+async fn a_history_that_knows_what_comes_is_found() {
+    let error = world("leak").await.sql("positives.sql", LEAK).await.error().await;
+    assert!(error.starts_with("[78] audit `history_after_the_event` found "), "{error}");
+    assert!(error.contains(r#""item_id":12"#) && error.contains("samples.audits.NAME: warn"), "{error}");
+    let warned = world("leak-warned").await.sql("positives.sql", LEAK).await;
+    let built = warned.set("samples.audits.history_after_the_event=warn").build().await.unwrap();
+    let outcome = built.written.facts.audits.iter().find(|audit| audit.name == "history_after_the_event").unwrap();
+    // item 10: 11, 12 and itself; 11: 12 and itself; 12: itself; the other user's 10: itself
+    assert_eq!((outcome.outcome.as_str(), outcome.rows, outcome.examples.len()), ("warned", 7, 5));
+}
+
+#[tokio::test]
+async fn a_join_that_asks_for_no_time_is_warned_of() {
+    let world = world("timeless").await.source("users", "format: csv, partition: dt, days: -1..0");
+    let line = "user_id,country\n1,de\n2,fr\n";
+    let world = world.put("own/users/dt=2026-11-19/a.csv", line).await.put("own/users/dt=2026-11-20/a.csv", line).await;
+    // the built-in files ask for the time
+    assert_eq!(samples::check(&world.job(), &LastRelease::shared()).await.unwrap(), [""; 0]);
+    let text = "select sample_id, user_id, item_id, event_time, country\nfrom (select 1 as sample_id, * from liked)\njoin users using (user_id)";
+    let world = world.sql("positives.sql", text).await;
+    let warnings = samples::check(&world.job(), &LastRelease::shared()).await.unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let place = "/sql/positives.sql:3:6: source `users` has several rows for one thing (a window of days, `-1..0`)";
+    assert!(warnings[0].contains(place) && warnings[0].contains("hold `dt` against"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_level_for_an_audit_that_is_not_there_is_a_mistake() {
+    let error = world("audit-name").await.set("samples.audits.class_ratios=off").error().await;
+    assert!(
+        error.contains("samples.audits.class_ratios: no audit has this name, did you mean `class_ratio`?"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn tables_are_measured() {
+    let world = world("measured").await.set("samples.random_negatives.per_positive=3");
+    let world = world.set("samples.random_negatives.power=0");
+    let scores: Vec<Vec<serde_json::Value>> =
+        (1..=2).flat_map(|user| (10..=13).map(move |item| vec![json!(user), json!(item), json!(20 - item)])).collect();
+    let world = world.given("ranker_scores", &scores).await;
+    let world = ["rank_from=1", "random_per_hard=1", "per_positive=1"]
+        .iter()
+        .fold(world, |world, set| world.set(&format!("samples.hard_negatives.{set}")));
+    let facts = world.build().await.unwrap().written.facts;
+    let found = &facts.statistics;
+    let positives = &found.tables["positives"];
+    assert_eq!((positives.rows, positives.users, positives.items), (4, Some(2), Some(3)));
+    assert_eq!(positives.per_user, Some(Spread { min: 1, p50: 1, p90: 3, p99: 3, max: 3, mean: 2.0 }));
+    let days: Vec<_> = positives.days.iter().map(|(day, rows)| (day.to_string(), *rows)).collect();
+    assert_eq!(days, [("2026-11-18".into(), 1), ("2026-11-19".into(), 1), ("2026-11-20".into(), 2)]);
+    assert_eq!(found.tables["user_features"].users, Some(2));
+    assert_eq!(found.tables["item_features"].items, Some(4));
+    // user 1 knows all but item 13, user 2 all but 11 and 12
+    let random = &found.tables["random_negatives"];
+    assert_eq!(random.rows, facts.tables["random_negatives"].rows);
+    assert_eq!(random.outside_catalogue, Some(0));
+    let per_sample = random.per_sample.unwrap();
+    assert!(per_sample.max <= 3 && per_sample.mean * random.samples.unwrap() as f64 == random.rows as f64);
+    assert_eq!(found.negatives_per_positive["random_negatives"], random.rows as f64 / 4.0);
+    let shares: f64 = found.popularity.iter().map(|band| band.shares["positives"]).sum();
+    assert!((shares - 1.0).abs() < 1e-12, "{:?}", found.popularity);
+    // item 10 was liked twice
+    assert_eq!((found.popularity[0].items, found.popularity[0].shares["positives"]), (1, 0.5));
+    let ranked: u64 = found.hard_negative_ranks.iter().map(|band| band.rows).sum();
+    assert_eq!(ranked, found.tables["hard_negatives"].rows);
+    assert!(ranked > 0 && found.hard_negative_ranks.iter().all(|RankBand { from, to, .. }| 1 <= *from && *to <= 4));
+    let hits = found.accidental_hits.as_ref().unwrap();
+    assert!(hits.pairs > 0.0 && hits.pairs < hits.by_batch_size[&256] && hits.by_batch_size[&256] <= 1.0, "{hits:?}");
+}
+
+/// Writes one Parquet file below `folder`.
+async fn parquet(world: World, folder: &str, columns: Vec<(&str, ArrayRef)>) -> World {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ShardWriter::new(&world.store, folder, batch.schema(), 1000);
+    writer.write(&batch).await.unwrap();
+    writer.finish().await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn columns_that_drifted_are_named_with_the_first_partition_that_has_it() {
+    let settings = |format: &str| {
+        format!(
+            "format: {format}, partition: dt, days: -3..0, columns: {{user_id: bigint, country: varchar, age: bigint}}"
+        )
+    };
+    let folder = |day: u32| format!("own/users/dt=2026-11-{day}");
+    let sql = "select user_id, country, age from users where dt = $date";
+    let expected = |column: &str, file: &str, what: &str| {
+        (
+            format!("`{column}`"),
+            format!("memory://store/{}/{file}", folder(19)),
+            what.to_string(),
+            "the first of 2 such files of 4",
+        )
+    };
+    let mut cases = Vec::new();
+    for (format, name) in [("parquet", "part-00000.parquet"), ("csv", "a.csv"), ("json", "a.json")] {
+        for (kind, column, what) in [
+            ("added", "", ""),
+            ("missing", "country", "missing column `country` (varchar)"),
+            ("retyped", "age", "found varchar, expected bigint"),
+        ] {
+            let mut world = world(&format!("drift-{format}-{kind}")).await.source("users", &settings(format));
+            for day in 17..=20 {
+                let drifted = day >= 19;
+                let (country, age) =
+                    (!(drifted && kind == "missing"), if drifted && kind == "retyped" { "old" } else { "30" });
+                let added = drifted && kind == "added";
+                world = match format {
+                    "parquet" => {
+                        let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+                        let number = || Arc::new(Int64Array::from(vec![30])) as ArrayRef;
+                        let mut columns = vec![("user_id", number())];
+                        columns.extend(country.then(|| ("country", text("de"))));
+                        columns.push(("age", if age == "30" { number() } else { text(age) }));
+                        columns.extend(added.then(|| ("more", text("x"))));
+                        parquet(world, &folder(day), columns).await
+                    }
+                    "csv" => {
+                        let (head, cell) = if country { ("country,", "de,") } else { ("", "") };
+                        let (more, x) = if added { (",more", ",x") } else { ("", "") };
+                        let text = format!("user_id,{head}age{more}\n1,{cell}{age}{x}\n");
+                        world.put(&format!("{}/{name}", folder(day)), text).await
+                    }
+                    _ => {
+                        let mut row = json!({ "user_id": 1, "age": if age == "30" { json!(30) } else { json!(age) } });
+                        if country {
+                            row["country"] = "de".into();
+                        }
+                        if added {
+                            row["more"] = "x".into();
+                        }
+                        world.put(&format!("{}/{name}", folder(day)), row.to_string() + "\n").await
+                    }
+                };
+            }
+            let world = world.sql("copy.sql", sql).await;
+            if kind == "added" {
+                let found = world.build().await.unwrap_or_else(|error| panic!("{format}: {error}"));
+                assert_eq!(found.written.facts.tables["copy"].rows, 1);
+                continue;
+            }
+            cases.push((world.error().await, expected(column, name, what)));
+        }
+    }
+    for (error, (column, file, what, first)) in cases {
+        for part in [column.as_str(), &file, &what, first] {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_far_down_in_a_file_is_named_with_its_column() {
+    let world = world("deep").await;
+    // types are looked for in the first thousand lines
+    let mut text = String::from("item_id,topic\n");
+    (100..2000).for_each(|item| text += &format!("{item},a\n"));
+    let error = world.put("items/part-1.csv", text + "fifteen,b\n").await.error().await;
+    let part = "source `items`: column `item_id` in memory://store/items/part-1.csv has values that are not bigint";
+    assert!(error.contains(part) && error.contains("fifteen"), "{error}");
+}
