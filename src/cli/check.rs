@@ -10,7 +10,9 @@ use crate::{index, model, samples};
 use super::common::ConfigArgs;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  twotower check -c job.yaml --date 2026-11-20\n  twotower check -c job.yaml --cases sql/cases")]
+#[command(
+    after_help = "Examples:\n  twotower check -c job.yaml --date 2026-11-20\n  twotower check -c job.yaml --cases sql/cases"
+)]
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
