@@ -93,6 +93,7 @@ pub async fn inspect(name: &str, path: &str, date: Option<RunDate>) -> Result<In
         *upto.unwrap_or(&found.dates[0])
     });
     let mut source = Source {
+        time: None,
         path: path.to_string(),
         format: Format::Parquet,
         partition: partitions.as_ref().map(|found| found.key.clone()),
