@@ -1,8 +1,8 @@
 # Each target does its own set-up: missing system packages, then the build.
-.PHONY: help setup install-deps build demo test soak lint bench replay release clean-demo
+.PHONY: help setup install-deps build demo test soak lint bench replay release image-root test-airflow test-airflow-import clean-demo
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 setup install-deps: ## install the system packages that are missing
 	@scripts/setup.sh
@@ -31,6 +31,16 @@ replay: build ## thirty generated days, each from its parent and from nothing: r
 
 release: setup ## an optimised program that runs from any folder: target/release/twotower
 	cargo build --release
+
+image-root: ## the Dockerfile's steps without a container engine, into target/image (PROFILE=dev builds faster; needs root)
+	rm -rf target/image
+	scripts/image.sh root target/image $(or $(PROFILE),release)
+
+test-airflow: build ## jobs/airflow in a real Airflow 3: two dates, a backfill of three, minutes
+	scripts/test-airflow.sh
+
+test-airflow-import: ## jobs/airflow in a real Airflow 3: the DAGs import and judge exit codes rightly, seconds after the install
+	scripts/test-airflow.sh import
 
 clean-demo: ## remove what the demo wrote
 	rm -rf demo

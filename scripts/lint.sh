@@ -11,5 +11,5 @@ cargo clippy --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 for script in scripts/*.sh examples/*/*.sh .ci/run; do bash -n "$script"; done
 if command -v python3 >/dev/null; then
-    python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' examples/*/*.py jobs/*/*.py
+    python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' examples/*/*.py jobs/*/*.py tests/*/*.py
 fi
