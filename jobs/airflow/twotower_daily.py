@@ -2,9 +2,9 @@
 
 Copy this file and twotower_airflow.py into the DAGs folder. The worker needs the `twotower` program on its PATH and the store's
 credentials in its environment. Nothing is passed between the tasks but the store itself, and a stage that is done already is
-skipped by the program, so retries and cleared tasks cost seconds. A range of past days, in order:
+skipped by the program, so retries and cleared tasks cost seconds. The 1st to the 20th, in order (the 20th begins at 02:00):
 
-    airflow backfill create --dag-id twotower_daily --from-date 2026-11-01 --to-date 2026-11-20 --max-active-runs 1
+    airflow backfill create --dag-id twotower_daily --from-date 2026-11-01 --to-date 2026-11-21 --max-active-runs 1
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def backfill(dag: str, first: str, last: str) -> None:
     ends = ["--from-date", first, "--to-date", (date.fromisoformat(last) + timedelta(days=1)).isoformat()]
     create = ["airflow", "backfill", "create", "--dag-id", dag, *ends, "--max-active-runs", "1"]
     print("$", *create)
-    subprocess.run(create, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(create, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def ended() -> list[tuple]:
         found = ask("select state from dag_run where backfill_id is not null")
