@@ -221,3 +221,54 @@ fn vectors_and_index_of_the_parent_are_kept_where_nothing_changed_until_they_ser
     assert_eq!(index["build"]["updated"], false);
     assert!(index["build"]["why"].as_str().unwrap().starts_with("the distance from the lists' centres"), "{index}");
 }
+
+#[test]
+fn a_past_date_goes_on_from_the_past_date_before_it_though_neither_was_published() {
+    let world = World::local().with_logs(9, &[]);
+    run(&world, LATER, &[]);
+    assert!(run(&world, DATE, &[])["status"].as_str().unwrap().starts_with("not published"));
+    let next = run(&world, NEXT, &[]);
+    let candidate = world.folder.path().join(format!("out/runs/dt={NEXT}/{}", next["run_id"].as_str().unwrap()));
+    let manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(candidate.join("manifest.json")).unwrap()).unwrap();
+    let parent = &manifest["started_from"];
+    assert_eq!((&parent["date"], &parent["release"], &manifest["parent"]), (&json!(DATE), &Value::Null, &Value::Null));
+    // its parent is another one now
+    assert_eq!(run(&world, LATER, &[])["release"], 2);
+    let last = release(&world);
+    assert_eq!((&last["started_from"]["date"], &last["started_from"]["run_id"]), (&json!(NEXT), &next["run_id"]));
+}
+
+#[test]
+fn the_same_days_give_the_same_bytes_run_at_once_or_by_stages_on_any_number_of_threads() {
+    let settings = [
+        "embedding.refresh=appeared",
+        "embedding.min_refresh_recall=0.3",
+        "index.factory=IVF8,SQ8",
+        "gates.min_recall_over_popularity=null",
+        "warm_start.evict_after_days=1",
+    ];
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
+    let files = |stages: &[&str], threads: &[&str]| {
+        let world = World::local().with_logs(9, &[]);
+        for date in [DATE, NEXT, LATER] {
+            for stage in stages {
+                world.job(&[*stage], &[&["--date", date], &settings[..], threads].concat()).expect(0);
+            }
+        }
+        let last = release(&world);
+        assert_eq!((&last["parent"], &facts(&world, &last, "index")["build"]["updated"]), (&json!(2), &json!(true)));
+        let stages = ["model", "embeddings", "index"].map(|stage| last[stage].as_str().unwrap().to_string());
+        let files = last["files"].as_array().unwrap().iter().filter_map(|file| {
+            let key = file["key"].as_str()?;
+            let stage = stages.iter().find(|stage| key.starts_with(*stage))?;
+            Some((stage.rsplit('/').next()?.to_string() + &key[stage.len()..], file["sha256"].as_str()?.to_string()))
+        });
+        files.collect::<BTreeMap<_, _>>()
+    };
+    let at_once = files(&["run"], &[]);
+    let threads = ["--set", "training.threads=1", "--set", "samples.threads=1"];
+    let by_stages = files(&["samples", "train", "embed", "index", "evaluate", "publish"], &threads);
+    assert!(at_once.len() > 8, "{at_once:?}");
+    assert_eq!(at_once, by_stages);
+}

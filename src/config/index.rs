@@ -13,9 +13,10 @@ pub struct Embedding {
     /// With `appeared`: least recall of the mixed vectors as a share of that with all of them fresh, both measured by exact search on
     /// the users of `holdout`. Below it all items are embedded after all. Higher is safer and refreshes more often.
     pub min_refresh_recall: f64,
-    /// Users of `holdout` that this is measured with, at most.
+    /// Users of `holdout` that this is measured with, at most. Few, or such as find little, make it a matter of chance.
     pub probe_users: usize,
     /// Items that are embedded anew to measure it, at most; a larger catalogue is thinned out, and what users must find is always in.
+    /// `appeared` saves nothing for a catalogue that is not much larger.
     pub probe_items: usize,
 }
 
@@ -33,13 +34,7 @@ pub enum Refresh {
 
 impl Default for Embedding {
     fn default() -> Self {
-        Embedding {
-            shards: 4,
-            refresh: Refresh::All,
-            min_refresh_recall: 0.98,
-            probe_users: 1000,
-            probe_items: 100_000,
-        }
+        Embedding { shards: 4, refresh: Refresh::All, min_refresh_recall: 0.98, probe_users: 1000, probe_items: 20_000 }
     }
 }
 
