@@ -61,6 +61,9 @@ pub enum Output {
     OneScoreForTwo { all_positive: bool },
 }
 
+/// Rows that go down a tree side by side.
+const TOGETHER: usize = 8;
+
 /// One node. A leaf's weights are `leaves[yes..no]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Node {
@@ -107,21 +110,42 @@ impl Ensemble {
     /// Scores `[rows, width]` of `rows` rows of `features` values each. A row's scores depend on its values alone: its trees are
     /// added in their order.
     pub fn score<T: Copy + Into<f64>>(&self, values: &[T], features: usize) -> Vec<f32> {
+        let all = |mode: Mode| self.nodes.iter().all(|node| [mode, Mode::Leaf].contains(&node.mode));
+        // exporters write one comparison for all nodes, and a walk that knows it need not look
+        if all(Mode::Leq) {
+            self.walk(values, features, |value, node| value <= node.threshold)
+        } else if all(Mode::Lt) {
+            self.walk(values, features, |value, node| value < node.threshold)
+        } else {
+            self.walk(values, features, holds)
+        }
+    }
+
+    fn walk<T: Copy + Into<f64>>(
+        &self,
+        values: &[T],
+        features: usize,
+        holds: impl Fn(f64, &Node) -> bool + Copy,
+    ) -> Vec<f32> {
         let rows = values.len().checked_div(features).unwrap_or(0);
         let (targets, start) = (self.targets, self.start());
         let mut sums = vec![start; rows * targets];
         // a tree stays in the cache while all rows walk through it
         for root in &self.roots {
-            for row in 0..rows {
-                let leaf = self.leaf(*root, &values[row * features..][..features]);
-                let sums = &mut sums[row * targets..][..targets];
-                for (target, weight) in &self.leaves[leaf.yes as usize..leaf.no as usize] {
-                    let sum = &mut sums[*target as usize];
-                    *sum = match self.aggregate {
-                        Aggregate::Sum | Aggregate::Average => *sum + weight,
-                        Aggregate::Min => sum.min(*weight),
-                        Aggregate::Max => sum.max(*weight),
-                    };
+            for first in (0..rows).step_by(TOGETHER) {
+                let together = TOGETHER.min(rows - first);
+                let leaves = self.leaves_of(*root, &values[first * features..], features, together, holds);
+                for (row, leaf) in leaves.into_iter().enumerate().take(together) {
+                    let sums = &mut sums[(first + row) * targets..][..targets];
+                    let leaf = &self.nodes[leaf as usize];
+                    for (target, weight) in &self.leaves[leaf.yes as usize..leaf.no as usize] {
+                        let sum = &mut sums[*target as usize];
+                        *sum = match self.aggregate {
+                            Aggregate::Sum | Aggregate::Average => *sum + weight,
+                            Aggregate::Min => sum.min(*weight),
+                            Aggregate::Max => sum.max(*weight),
+                        };
+                    }
                 }
             }
         }
@@ -138,23 +162,32 @@ impl Ensemble {
         }
     }
 
-    fn leaf<T: Copy + Into<f64>>(&self, root: u32, row: &[T]) -> &Node {
-        let mut node = &self.nodes[root as usize];
+    /// The leaf that each of the first rows reaches. They go down side by side: a step waits for memory, and the steps of other rows
+    /// need not.
+    fn leaves_of<T: Copy + Into<f64>>(
+        &self,
+        root: u32,
+        rows: &[T],
+        features: usize,
+        together: usize,
+        holds: impl Fn(f64, &Node) -> bool,
+    ) -> [u32; TOGETHER] {
+        let mut at = [root; TOGETHER];
         loop {
-            if node.mode == Mode::Leaf {
-                return node;
+            let mut moved = false;
+            for (row, at) in at.iter_mut().enumerate().take(together) {
+                let node = &self.nodes[*at as usize];
+                if node.mode == Mode::Leaf {
+                    continue;
+                }
+                let value: f64 = rows[row * features + node.feature as usize].into();
+                let yes = holds(value, node) | (node.missing_to_yes & value.is_nan());
+                *at = if yes { node.yes } else { node.no };
+                moved = true;
             }
-            let value: f64 = row[node.feature as usize].into();
-            let holds = match node.mode {
-                Mode::Leq => value <= node.threshold,
-                Mode::Lt => value < node.threshold,
-                Mode::Gte => value >= node.threshold,
-                Mode::Gt => value > node.threshold,
-                Mode::Eq => value == node.threshold,
-                Mode::Neq | Mode::Leaf => value != node.threshold,
-            };
-            let yes = holds || (node.missing_to_yes && value.is_nan());
-            node = &self.nodes[if yes { node.yes } else { node.no } as usize];
+            if !moved {
+                return at;
+            }
         }
     }
 
@@ -194,6 +227,17 @@ impl Ensemble {
                 scores.extend(sums.iter().map(|score| *score as f32));
             }
         }
+    }
+}
+
+fn holds(value: f64, node: &Node) -> bool {
+    match node.mode {
+        Mode::Leq => value <= node.threshold,
+        Mode::Lt => value < node.threshold,
+        Mode::Gte => value >= node.threshold,
+        Mode::Gt => value > node.threshold,
+        Mode::Eq => value == node.threshold,
+        Mode::Neq | Mode::Leaf => value != node.threshold,
     }
 }
 

@@ -18,8 +18,9 @@ use crate::retrieval::{UserTower, seeded_hash, table};
 use crate::samples;
 use crate::storage::{FileEntry, ShardWriter, Store, read_parquet_stream, sorted_parts};
 
-/// Users that are asked for at a time.
+/// Most users that are asked for at a time, and most results held for them: many items each make fewer users.
 const BLOCK: usize = 4096;
+const RESULTS: usize = 4_000_000;
 
 /// The last release before a date, as samples know it. What is published is asked once, when it is first needed.
 #[derive(Default)]
@@ -70,7 +71,8 @@ pub(super) async fn write(
         columns.push("user_id".into());
     }
     let bar = job.progress.bar("previous_candidates", users.iter().filter_map(|file| file.rows).sum());
-    let mut batches = read_parquet_stream(&job.output, sorted_parts(users), Some(columns), BLOCK);
+    let mut batches =
+        read_parquet_stream(&job.output, sorted_parts(users), Some(columns), (RESULTS / wanted.max(1)).clamp(1, BLOCK));
     let mut rows = 0;
     while let Some(batch) = batches.next().await {
         job.stop.check()?;
