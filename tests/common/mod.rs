@@ -1,8 +1,11 @@
 //! A folder of one's own with generated logs, the real binary, and a real S3 server.
 #![allow(dead_code)] // each test binary takes what it needs
 
+pub mod proxy;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -12,7 +15,8 @@ pub struct World {
     /// Folder or URL that sources and output are below.
     pub base: String,
     envs: Vec<(String, String)>,
-    _server: Option<S3>,
+    server: Option<S3>,
+    pub proxy: Option<proxy::Proxy>,
 }
 
 /// What a run of the binary left behind.
@@ -23,6 +27,14 @@ pub struct Ran {
 }
 
 impl Ran {
+    pub fn of(output: Output) -> Ran {
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     pub fn expect(self, code: i32) -> Ran {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
@@ -46,7 +58,7 @@ impl World {
     pub fn local() -> World {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().to_string_lossy().into_owned();
-        World { folder, base, envs: Vec::new(), _server: None }
+        World { folder, base, envs: Vec::new(), server: None, proxy: None }
     }
 
     /// A world whose logs and releases lie on an S3 server over HTTP.
@@ -62,7 +74,73 @@ impl World {
             ("AWS_REGION", "us-east-1"),
         ];
         let envs = envs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        World { folder, base: "s3://bucket/team".into(), envs, _server: Some(server) }
+        World { folder, base: "s3://bucket/team".into(), envs, server: Some(server), proxy: None }
+    }
+
+    /// From now on every request to the store passes a proxy with this plan of faults.
+    pub fn through(mut self, plan: impl Fn(&proxy::Asked<'_>) -> proxy::Fault + Send + Sync + 'static) -> World {
+        let server = self.server.as_ref().expect("a world on S3");
+        let proxy = proxy::Proxy::start(&server.url, plan);
+        for (name, value) in &mut self.envs {
+            if name == "AWS_ENDPOINT_URL" {
+                value.clone_from(&proxy.url);
+            }
+        }
+        World { proxy: Some(proxy), ..self }
+    }
+
+    /// The logs of three days of few users, and a config over them whose run takes about a second.
+    pub fn tiny(self) -> World {
+        let out = format!("{}/logs", self.base);
+        let args = ["generate", "--out", &out, "--days", "3", "--seed", "7", "--start", FIRST];
+        self.run(&[&args[..], &["--users", "120", "--items", "80"]].concat()).expect(0);
+        self.config_with(|text| text.replace("days: -6..0", "days: -2..0"));
+        self
+    }
+
+    /// The arguments of a command of a tiny world.
+    pub fn tiny_args(&self, command: &[&str], more: &[&str]) -> Vec<String> {
+        let config = self.folder.path().join("job.yaml").to_string_lossy().into_owned();
+        let settings =
+            ["gates.min_recall_over_popularity=0", "training.epochs=1", "training.batch_size=64", "model.dim=8"];
+        let settings = settings.into_iter().chain(["samples.threads=1", "training.threads=1"]);
+        let mut args: Vec<String> = command.iter().map(|word| word.to_string()).collect();
+        args.extend(["-c".to_string(), config]);
+        args.extend(settings.flat_map(|setting| ["--set".to_string(), setting.to_string()]));
+        args.extend(more.iter().map(|word| word.to_string()));
+        args
+    }
+
+    /// Runs a command of a tiny world.
+    pub fn tiny_job(&self, command: &[&str], more: &[&str]) -> Ran {
+        self.tiny_job_with(command, more, &[])
+    }
+
+    pub fn tiny_job_with(&self, command: &[&str], more: &[&str], envs: &[(&str, &str)]) -> Ran {
+        Ran::of(self.start_with(command, more, envs).wait_with_output().unwrap())
+    }
+
+    /// Starts a command of a tiny world.
+    pub fn start_with(&self, command: &[&str], more: &[&str], envs: &[(&str, &str)]) -> Child {
+        let args = self.tiny_args(command, more);
+        let mut command = self.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        command.envs(envs.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// The folder on this machine that a name below the output's parent stands for.
+    pub fn disk(&self) -> PathBuf {
+        self.folder.path().join(if self.server.is_some() { "s3/bucket/team" } else { "" })
+    }
+
+    /// Every release that a reader of a tiny world sees, by the program itself, after a look at every byte of the newest.
+    pub fn releases(&self) -> Vec<serde_json::Value> {
+        let listed = self.tiny_job(&["release", "list"], &["--json"]).expect(0);
+        let releases: Vec<serde_json::Value> = serde_json::from_str(&listed.stdout).unwrap();
+        if !releases.is_empty() {
+            self.tiny_job(&["release", "verify"], &[]).expect(0);
+        }
+        releases
     }
 
     /// Writes `days` of synthetic logs that begin on [`FIRST`].
@@ -102,12 +180,7 @@ impl World {
     }
 
     pub fn run(&self, args: &[&str]) -> Ran {
-        let Output { status, stdout, stderr } = self.command(args).output().unwrap();
-        Ran {
-            code: status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&stderr).into_owned(),
-        }
+        Ran::of(self.command(args).output().unwrap())
     }
 
     /// Runs a command of the job with its config, made to fit the small logs.
@@ -155,4 +228,27 @@ impl S3 {
         });
         S3 { url, _runtime: runtime }
     }
+}
+
+/// What differs by nature between two runs left out: SHA-256 of each file of a release, by its name without ids.
+pub fn content(release: &serde_json::Value) -> Vec<(String, String)> {
+    let files = release["files"].as_array().unwrap();
+    let name = |key: &str| key.rsplitn(3, '/').take(2).collect::<Vec<_>>().join(" of ");
+    // a report shows its run's id
+    let kept = files.iter().filter(|file| !file["key"].as_str().unwrap().contains("/report/"));
+    kept.map(|file| (name(file["key"].as_str().unwrap()), file["sha256"].as_str().unwrap().to_string())).collect()
+}
+
+/// Waits until `found`, at most a minute.
+pub fn wait_until(what: &str, mut found: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !found() {
+        assert!(started.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How often, where the environment does not say it.
+pub fn rounds(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().map_or(usual, |text| text.parse().expect("a number"))
 }
