@@ -20,7 +20,7 @@ const POINTS: [&str; 7] = [
     "before put N/model/t",
     "before put N/embeddings/part-00000",
     "before put N/index/items",
-    "before put N/report/report",
+    "before put N/report/manifest.json",
     "before put pins/",
     "before put releases/N.json",
 ];

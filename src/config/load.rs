@@ -306,4 +306,21 @@ mod tests {
         ];
         insta::assert_snapshot!(cases.join("\n"));
     }
+
+    #[tokio::test]
+    async fn a_damaged_config_is_refused_or_read_and_nothing_else() {
+        for (name, usual) in [("demo.yaml", 300), ("reference.yaml", 100)] {
+            let file = format!("{}/configs/{name}", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read(file).unwrap();
+            crate::storage::damage::each(name, usual, &text, async |damaged| {
+                let text = String::from_utf8_lossy(&damaged);
+                for overrides in [vec![], vec!["training.epochs=3".to_string()]] {
+                    if let Ok(config) = Config::parse(&text, "job.yaml", &Overrides(overrides)) {
+                        serde_json::to_string(&config).unwrap();
+                    }
+                }
+            })
+            .await;
+        }
+    }
 }

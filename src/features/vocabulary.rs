@@ -125,6 +125,15 @@ impl Vocabulary {
         self.len() == 0
     }
 
+    /// The rows that known values take, in no order.
+    pub fn rows(&self) -> impl Iterator<Item = u32> + '_ {
+        let (ints, texts) = match &self.rows {
+            Rows::Int(rows) => (Some(rows.values()), None),
+            Rows::Text(rows) => (None, Some(rows.values())),
+        };
+        ints.into_iter().flatten().chain(texts.into_iter().flatten()).map(|entry| entry.row)
+    }
+
     pub fn value_type(&self) -> ValueType {
         match self.rows {
             Rows::Int(_) => ValueType::Bigint,

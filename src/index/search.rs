@@ -91,7 +91,7 @@ pub async fn load_files(store: &Store, folder: &str, files: &[FileEntry]) -> Res
     Ok((index, ids))
 }
 
-fn read_ids(bytes: Bytes) -> Result<Ids> {
+pub(super) fn read_ids(bytes: Bytes) -> Result<Ids> {
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::config("it is not a readable Parquet file; build the index again").caused_by(error)
     };

@@ -148,3 +148,25 @@ async fn a_damaged_index_is_an_error_and_never_a_crash() {
     let Err(error) = SearchIndex::load(store, keys::INDEX, &written.files[..1], "").await else { panic!("read") };
     assert!(error.message.contains("item_ids.parquet"), "{error}");
 }
+
+#[tokio::test]
+async fn a_damaged_index_never_comes_to_faiss_and_a_damaged_id_map_is_refused() {
+    use crate::storage::damage;
+    let world = World::new("index-damaged", IdType::Varchar, 300, 20, 8).await.set(&["index.factory=IVF4,Flat"]);
+    let written = built(&world).await.unwrap();
+    for name in [keys::FAISS, keys::ITEM_IDS] {
+        let key = format!("{}/{name}", keys::INDEX);
+        let whole = world.job.output.get_existing(&key).await.unwrap();
+        damage::each(name, 200, &whole, async |damaged| {
+            world.job.output.put(&key, damaged).await.unwrap();
+            let Err(error) = load(&world, &written).await else { panic!("{name} was read") };
+            assert!(error.message.contains("is not the file that its manifest lists"), "{error}");
+        })
+        .await;
+        if name == keys::ITEM_IDS {
+            damage::each("any id map", 500, &whole, async |damaged| drop(search::read_ids(damaged.into()))).await;
+        }
+        world.job.output.put(&key, whole).await.unwrap();
+    }
+    load(&world, &written).await.unwrap();
+}

@@ -180,6 +180,11 @@ fn read_vocabularies(spec: &FeatureSpec, batches: &[RecordBatch]) -> Result<Voca
                 "vocabulary.parquet has {found} rows for table `{name}`, and feature_spec.json {expected}; the files are of two models"
             )));
         }
+        if let Some(row) = known.rows().find(|row| *row as usize >= expected) {
+            return Err(Error::config(format!(
+                "vocabulary.parquet names row {row} of table `{name}`, which has {expected}; {ADVICE}"
+            )));
+        }
     }
     Ok(vocabularies)
 }

@@ -279,4 +279,18 @@ mod tests {
         condemn(&format!("{}/c", keys::samples(date(), DIGEST))).await;
         assert_eq!(found(&output).await, None);
     }
+
+    #[tokio::test]
+    async fn a_damaged_manifest_of_a_stage_is_told() {
+        let output = open("memory://records-damaged").unwrap();
+        let done = attempt(&output, "a", async |_| ()).await.unwrap();
+        let key = format!("{}/{}", done.folder, keys::MANIFEST);
+        let whole = output.get_existing(&key).await.unwrap();
+        crate::storage::damage::each("a stage's manifest", 1000, &whole, async |damaged| {
+            output.put(&key, damaged).await.unwrap();
+            let error = read::<Value>(&output, &done.folder, DIGEST).await.err().expect("it is damaged");
+            assert!(error.message.contains("manifest.json is not a readable manifest"), "{error}");
+        })
+        .await;
+    }
 }

@@ -166,7 +166,9 @@ impl Lease {
             };
             if !record.released {
                 let age = now(leases).await? - object.modified;
-                let limit = chrono::Duration::milliseconds(record.ttl_ms as i64) + granularity(object);
+                // a century, for a number that can only be damage
+                let ttl = record.ttl_ms.min(100 * 365 * 86_400_000);
+                let limit = chrono::Duration::milliseconds(ttl as i64) + granularity(object);
                 // where the store's clock was set back, dates say nothing until it has caught up: then this process's own time counts
                 let here = holder.clock.milliseconds();
                 let since = match watched.take() {

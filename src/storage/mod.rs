@@ -1,6 +1,8 @@
 //! The object store: one way to reach local folders, S3 and (in tests) memory, and Parquet shards on it.
 
 mod credentials;
+#[cfg(test)]
+pub mod damage;
 #[cfg(fail_points)]
 mod fail;
 mod files;

@@ -177,4 +177,41 @@ mod tests {
         assert!(error.to_string().contains("memory://read/a.parquet"), "{error}");
         assert_eq!(broken(&store, "a.parquet", ParquetError::EOF("footer".into())).kind, Kind::Config);
     }
+
+    #[tokio::test]
+    async fn a_damaged_parquet_file_is_an_error_and_where_a_manifest_lists_it_always() {
+        use crate::storage::{ShardWriter, damage};
+        use arrow::array::{ArrayRef, Float32Array, Int64Array, ListArray, StringArray};
+        use arrow::datatypes::Int32Type;
+        let store = crate::storage::open("memory://read-damaged").unwrap();
+        let lists = (0..300).map(|row| Some((0..row % 4).map(Some).collect::<Vec<_>>()));
+        let columns: [(&str, ArrayRef); 4] = [
+            ("id", Arc::new(Int64Array::from_iter_values(0..300))),
+            ("score", Arc::new(Float32Array::from_iter((0..300).map(|row| (row % 7 > 0).then_some(row as f32))))),
+            ("name", Arc::new(StringArray::from_iter_values((0..300).map(|row| format!("name {}", row % 40))))),
+            ("tags", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
+        ];
+        let table = RecordBatch::try_from_iter(columns).unwrap();
+        let mut writer = ShardWriter::new(&store, "table", table.schema(), 1000);
+        writer.write(&table).await.unwrap();
+        let entry = writer.finish().await.unwrap().remove(0);
+        let bytes = store.get_existing(&entry.key).await.unwrap();
+        damage::each("a Parquet file of a manifest", 300, &bytes, async |damaged| {
+            store.put(&entry.key, damaged).await.unwrap();
+            assert!(read_parquet(&store, vec![entry.clone()], None).await.is_err());
+        })
+        .await;
+        // what another program wrote has no checksum
+        damage::each("any Parquet file", 500, &bytes, async |damaged| {
+            let (size, sha256) = (damaged.len() as u64, crate::storage::sha256_hex(&damaged));
+            store.put(&entry.key, damaged).await.unwrap();
+            let entry = FileEntry { bytes: size, sha256, ..entry.clone() };
+            let _ = read_parquet(&store, vec![entry.clone()], None).await;
+            let _ = parquet_schema(&store, &entry).await;
+            if let Ok(Ok(batches)) = store.get_existing(&entry.key).await.map(decode_parquet) {
+                let _ = batches.collect::<Result<Vec<_>, _>>();
+            }
+        })
+        .await;
+    }
 }

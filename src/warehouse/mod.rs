@@ -12,6 +12,8 @@ mod ranker;
 mod schema;
 mod session;
 mod table;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use alias::{SampleItems, weights_of};

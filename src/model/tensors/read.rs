@@ -219,7 +219,7 @@ fn decode<const N: usize>(mut bytes: &[u8], cut: &mut Vec<u8>, mut push: impl Fn
 mod tests {
     use super::super::{Named, Values, write};
     use super::*;
-    use crate::storage::open;
+    use crate::storage::{damage, open};
 
     fn tensors(rows: &[f32]) -> Vec<Named<'_>> {
         vec![
@@ -248,11 +248,9 @@ mod tests {
             let Owned::F32(values) = &found["b.rows"].values else { panic!("rows are f32") };
             assert_eq!((values, found.len()), (&rows, 4), "pieces of {size}");
         }
-        for at in 0..whole.len().min(400) {
-            let mut flipped = whole.to_vec();
-            flipped[at] ^= 0x41;
-            let _ = decode(&flipped, 64);
-        }
+        runtime.block_on(damage::each("any safetensors file", 1000, &whole, async |damaged| {
+            let _ = decode(&damaged, 64);
+        }));
         assert!(decode(&whole[..whole.len() - 1], 64).is_err());
     }
 }

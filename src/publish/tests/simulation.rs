@@ -120,7 +120,7 @@ impl Process {
         }
         files.extend(samples);
         let number = newest(&self.store).await?.map_or(1, |newest| newest.release + 1);
-        commit(&self.store, &lease, release(number, &run_id, files, &lease)).await?;
+        commit(&self.store, &lease, release(number, &run_id, files, lease.number())).await?;
         lease.release().await;
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Process {
     }
 }
 
-fn release(number: u64, run_id: &str, files: Vec<FileEntry>, lease: &Lease) -> Release {
+pub(super) fn release(number: u64, run_id: &str, files: Vec<FileEntry>, fence: u64) -> Release {
     Release {
         schema_version: SCHEMA_VERSION,
         release: number,
@@ -176,7 +176,7 @@ fn release(number: u64, run_id: &str, files: Vec<FileEntry>, lease: &Lease) -> R
         files,
         metrics: serde_json::Value::Null,
         gates: Vec::new(),
-        publication: Publication { fence: lease.number(), by: "simulated".into(), ..Default::default() },
+        publication: Publication { fence, by: "simulated".into(), ..Default::default() },
     }
 }
 

@@ -101,3 +101,20 @@ async fn a_clock_that_was_set_back_takes_nothing_from_one_who_is_alive() {
         assert!(matches!(Lease::attempt_after(&leases, &b, &mut watched).await.unwrap(), Turn::Held(_)));
     }
 }
+
+#[tokio::test]
+async fn a_damaged_lease_is_told_or_waited_for() {
+    let leases = open("memory://lease-damaged/leases").unwrap();
+    let first = taken(&leases, &holder("a", 60_000)).await;
+    let text = leases.get_existing(&key(first.number())).await.unwrap();
+    crate::storage::damage::each("a lease", 500, &text, async |damaged| {
+        leases.put(&key(1), damaged).await.unwrap();
+        match Lease::attempt(&leases, &holder("b", 60_000)).await {
+            Ok(Turn::Held(_)) => {}
+            // the damage says that it was given back, or that its time is over
+            Ok(Turn::Taken(second)) => leases.delete(&key(second.number())).await.unwrap(),
+            Err(error) => assert!(error.message.contains("is not a lease"), "{error}"),
+        }
+    })
+    .await;
+}

@@ -157,7 +157,7 @@ async fn a_body_with_bytes_too_many_is_refused() {
 
 #[tokio::test]
 async fn listings_deletions_and_writes_whose_answer_broke_off_are_repeated() {
-    let (_, store) = store(&[Fault::Broken, Fault::Broken, Fault::Broken, Fault::Broken]).await;
+    let (_, store) = store(&[Fault::Broken, Fault::None, Fault::Broken]).await;
     let all: Vec<ObjectMeta> = store.list(None).try_collect().await.unwrap();
     assert_eq!(all.len(), 2, "each object once");
     store.delete(&Key::from("f/b")).await.unwrap();

@@ -168,6 +168,40 @@ async fn a_model_with_one_flipped_bit_is_refused_whatever_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn damaged_files_of_a_model_are_refused_and_those_that_a_manifest_vouches_for_never_panic() {
+    use crate::model::{Towers, device, read_spec};
+    use crate::storage::{FileEntry, damage, sha256_hex};
+    use crate::train::trained::Trained;
+    let planted = Planted::new("damaged", 300, &["training.epochs=1", "training.table_optimizer=adam"]).await;
+    let (store, training) = (planted.job.output.clone(), planted.job.config.training.clone());
+    let files = planted.train("model").await.unwrap().files;
+    let (spec, cpu) = (read_spec(&store, "model", &files).await.unwrap().0, device("cpu").unwrap());
+    for name in [keys::TOWERS, keys::TABLES, keys::OPTIMIZER, keys::VOCABULARY, keys::FEATURE_SPEC] {
+        let key = format!("model/{name}");
+        let whole = store.get_existing(&key).await.unwrap();
+        damage::each(&format!("{name} of a model"), 30, &whole, async |damaged| {
+            // as damage on the way, and as a writer's fault that the manifest does not know of
+            let (bytes, sha256) = (damaged.len() as u64, sha256_hex(&damaged));
+            store.put(&key, damaged).await.unwrap();
+            let vouched = |file: &FileEntry| match file.key == key {
+                true => FileEntry { bytes, sha256: sha256.clone(), ..file.clone() },
+                false => file.clone(),
+            };
+            let vouched: Vec<FileEntry> = files.iter().map(vouched).collect();
+            if name == keys::OPTIMIZER {
+                assert!(Trained::read(&store, "model", &files, &spec, &training, &cpu).await.is_err());
+                let _ = Trained::read(&store, "model", &vouched, &spec, &training, &cpu).await;
+            } else {
+                assert!(Towers::load(&store, "model", &files).await.is_err());
+                let _ = Towers::load(&store, "model", &vouched).await;
+            }
+        })
+        .await;
+        store.put(&key, whole).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_row_to_learn_from_training_says_so() {
     let planted = Planted::new("held-out", 1, &["training.validation.share=0.999999"]).await;
     let error = planted.train("model").await.err().expect("no row is left");
