@@ -16,9 +16,12 @@ demo: build ## a week of synthetic logs, two daily runs, recommendations for one
 test: lint ## everything that CI checks: lint, then every test
 	cargo test --workspace
 
-soak: setup ## what takes minutes: many more simulated schedules, a kill at every change of the store
+soak: setup ## what takes an hour: many more schedules, races, faults and damaged files, a kill at every change of the store
 	TWOTOWER_SEEDS=50000 cargo test --lib simulation -- --nocapture
 	TWOTOWER_KILLS=all cargo test --test kills -- --nocapture
+	TWOTOWER_DAMAGE=50000 cargo test --lib damaged -- --nocapture
+	TWOTOWER_ROUNDS=25 cargo test --test races -- --nocapture
+	TWOTOWER_FAULTS=50 cargo test --test faults -- --include-ignored --nocapture
 
 lint: setup ## format, clippy with warnings denied, docs
 	scripts/lint.sh

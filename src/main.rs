@@ -34,10 +34,12 @@ fn main() -> ExitCode {
         }
     };
     let stop = Stop::default();
+    // before anything else: what comes first may compute for long
+    let told = twotower::signals::watch(runtime.handle(), stop.clone());
     let result = runtime.block_on(async {
         tokio::select! {
             result = cli.run(stop.clone()) => result,
-            error = twotower::signals::stopped(runtime.handle(), stop.clone()) => Err(error),
+            error = told => Err(error),
         }
     });
     let told_to_stop = matches!(&result, Err(error) if error.kind == Kind::Terminated);

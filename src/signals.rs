@@ -16,28 +16,30 @@ use crate::{schedulers, storage};
 /// Kubernetes kills after 30.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Waits for SIGTERM or Ctrl-C, and sets `stop`. Work that does not come to an end within the grace time is cut off.
-pub async fn stopped(handle: &Handle, stop: Stop) -> Error {
+/// From now on SIGTERM and Ctrl-C set `stop`; the future ends when one of them comes. Work that does not come to an end within the
+/// grace time is cut off.
+pub fn watch(handle: &Handle, stop: Stop) -> impl Future<Output = Error> + use<> {
     let (tell, told) = oneshot::channel::<()>();
-    // a task of its own: the main one may be deep in a computation when the signal comes
-    handle.spawn(async move {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            warn!("signals cannot be caught; a kill ends this process at once");
-            return std::future::pending().await;
-        };
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        stop.request();
-        let _ = tell.send(());
-        tokio::time::sleep(grace()).await;
-        warn!("told to stop, and the work at hand cannot be interrupted: it is cut off");
-        storage::release_held().await;
-        schedulers::ended(&Error::new(Kind::Terminated, "told to stop, and cut off when the grace time was over"));
-        leave();
-    });
-    match told.await {
-        Ok(()) => Error::new(Kind::Terminated, "told to stop; what was finished is kept, run it again to go on"),
-        Err(_) => std::future::pending().await,
+    let _inside = handle.enter();
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        // a task of its own: the main one may be deep in a computation when the signal comes
+        (Ok(mut terminate), Ok(mut interrupt)) => drop(handle.spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            stop.request();
+            let _ = tell.send(());
+            tokio::time::sleep(grace()).await;
+            warn!("told to stop, and the work at hand cannot be interrupted: it is cut off");
+            storage::release_held().await;
+            schedulers::ended(&Error::new(Kind::Terminated, "told to stop, and cut off when the grace time was over"));
+            leave();
+        })),
+        _ => warn!("signals cannot be caught; a kill ends this process at once"),
+    }
+    async {
+        match told.await {
+            Ok(()) => Error::new(Kind::Terminated, "told to stop; what was finished is kept, run it again to go on"),
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

@@ -91,6 +91,9 @@ fn collect(world: &World) {
     let left = format!("{}/out/checkpoints/dt={DATE}/abandoned", world.base);
     std::fs::create_dir_all(&left).unwrap();
     std::fs::write(format!("{left}/checkpoint.json"), "{}").unwrap();
+    // what a killed process leaves of a file that it was writing
+    let half = format!("{left}/tables.safetensors#1");
+    std::fs::write(&half, "half").unwrap();
     let keep = ["release", "gc", "--keep", "1", "--keep-days", "0"];
     let young: Value = serde_json::from_str(&world.job(&keep, &["--json", "--dry-run"]).expect(0).stdout).unwrap();
     assert_eq!((&young["releases"], &young["folders"]), (&json!([1, 2, 3]), &json!([])), "it is within the grace time");
@@ -101,6 +104,9 @@ fn collect(world: &World) {
     assert_eq!(planned, removed);
     let removed: Value = serde_json::from_str(&removed).unwrap();
     assert_eq!(removed["folders"].as_array().unwrap().len(), 5, "two runs, samples of one date, two leftovers");
+
+    assert_eq!(removed["half_written"][0]["file"], half);
+    assert!(!std::path::Path::new(&half).exists());
 
     assert_eq!(folders(world, "releases"), ["00000004.floor", "00000004.json"]);
     assert_eq!(folders(world, "pins").len() + folders(world, "removals").len(), 0);

@@ -223,6 +223,9 @@ async fn gc(config: &Config, output: &Store, dry_run: bool, json: bool, stop: &S
     for folder in &found.folders {
         println!("{} ({} objects, {} bytes)", folder.key, folder.objects, folder.bytes);
     }
+    for half in &found.half_written {
+        println!("{} (left half-written, {} bytes)", half.file.display(), half.bytes);
+    }
     let bytes: u64 = found.folders.iter().map(|folder| folder.bytes).sum();
     println!(
         "{} {} releases, {} folders, {bytes} bytes",

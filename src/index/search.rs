@@ -1,6 +1,6 @@
 //! The published index, as a service uses it.
 
-use arrow::array::{Array, AsArray, RecordBatchReader};
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Int64Type};
 use bytes::Bytes;
 
@@ -95,8 +95,8 @@ pub(super) fn read_ids(bytes: Bytes) -> Result<Ids> {
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::config("it is not a readable Parquet file; build the index again").caused_by(error)
     };
-    let batches = decode_parquet(bytes).map_err(|error| broken(error.into()))?;
-    let id_type = match batches.schema().field_with_name("item_id").map(|field| field.data_type()) {
+    let (schema, batches) = decode_parquet(bytes).map_err(|error| broken(error.into()))?;
+    let id_type = match schema.field_with_name("item_id").map(|field| field.data_type()) {
         Ok(DataType::Int64) => IdType::Bigint,
         _ => IdType::Varchar,
     };

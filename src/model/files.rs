@@ -119,7 +119,7 @@ pub async fn read_spec(store: &Store, folder: &str, files: &[FileEntry]) -> Resu
         let url = store.url_of(&key(keys::VOCABULARY));
         Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
     };
-    let batches = decode_parquet(checked(keys::VOCABULARY).await?).map_err(|error| broken(error.into()))?;
+    let (_, batches) = decode_parquet(checked(keys::VOCABULARY).await?).map_err(|error| broken(error.into()))?;
     let batches = batches.collect::<Result<Vec<_>, _>>().map_err(|error| broken(error.into()))?;
     let vocabularies = read_vocabularies(&spec, &batches)?;
     Ok((spec, vocabularies))

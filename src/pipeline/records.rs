@@ -288,7 +288,7 @@ mod tests {
         let whole = output.get_existing(&key).await.unwrap();
         crate::storage::damage::each("a stage's manifest", 1000, &whole, async |damaged| {
             output.put(&key, damaged).await.unwrap();
-            let error = read::<Value>(&output, &done.folder, DIGEST).await.err().expect("it is damaged");
+            let error = read::<Value>(&output, &done.folder, DIGEST).await.expect_err("it is damaged");
             assert!(error.message.contains("manifest.json is not a readable manifest"), "{error}");
         })
         .await;

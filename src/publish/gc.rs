@@ -21,9 +21,18 @@ pub struct Garbage {
     pub folders: Vec<Folder>,
     /// Marks of refused candidates.
     pub rejected: Vec<String>,
+    /// What killed processes left of files that they were writing, on local files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub half_written: Vec<HalfWritten>,
     /// The lowest number that is kept.
     #[serde(skip)]
     floor: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct HalfWritten {
+    pub file: std::path::PathBuf,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -46,10 +55,12 @@ pub async fn garbage(output: &Store, keep: &Retention, now: DateTime<Utc>) -> Re
     let mut folders = folders(output).await?;
     let grace = grace(keep);
     folders.retain(|unit, (_, written)| !referred.contains(unit) && now - *written > grace);
+    let half_written = output.half_written(now - grace).await?.into_iter();
     Ok(Garbage {
         releases: gone.iter().map(|release| release.release).collect(),
         folders: folders.into_values().map(|(folder, _)| folder).collect(),
         rejected,
+        half_written: half_written.map(|(file, bytes)| HalfWritten { file, bytes }).collect(),
         floor: kept.first().map_or(0, |release| release.release),
     })
 }
@@ -82,6 +93,11 @@ pub async fn gc(output: &Store, lease: &Lease, keep: &Retention) -> Result<Garba
     for key in Numbers::list(output).await?.leftovers.iter().chain(&found.rejected) {
         lease.check().await?;
         output.delete(key).await?;
+    }
+    for HalfWritten { file, .. } in &found.half_written {
+        if let Err(error) = std::fs::remove_file(file) {
+            warn!("{} is left behind: {error}", file.display());
+        }
     }
     info!(releases = found.releases.len(), folders = found.folders.len(), "removed");
     Ok(found)

@@ -7,7 +7,6 @@ use datafusion::arrow::compute::kernels::cmp::distinct;
 use datafusion::arrow::compute::{and, concat_batches, not};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
-use datafusion::physical_plan::execute_stream;
 use tracing::warn;
 
 use super::columns::Shape;
@@ -23,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::progress::Bar;
 use crate::storage::{FileEntry, ShardWriter};
-use crate::warehouse::{Joins, diagnose, explain_execution, is_out_of_memory};
+use crate::warehouse::{Joins, diagnose, execute, explain_execution, is_out_of_memory};
 
 /// Rows handed to the encoder at a time. Fixed, because page boundaries follow them and files must not depend on threads.
 const CHUNK: usize = 8192;
@@ -96,7 +95,7 @@ async fn attempt(
     // an attempt before this one counted too
     planner.warehouse.dropped.take();
     let context = std::sync::Arc::new((&planner.warehouse.state_with(joins)).into());
-    let mut stream = execute_stream(plan.clone(), context)?;
+    let mut stream = execute(plan.clone(), context)?;
     let schema = planned.shape.schema.clone();
     let mut writer = ShardWriter::new(&job.output, target, schema.clone(), job.config.samples.rows_per_file);
     let mut checks = Checks::default();

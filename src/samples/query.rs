@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
-use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
 use super::build::explain;
@@ -12,7 +11,7 @@ use super::parse::SqlFile;
 use super::planner::Planner;
 use crate::error::Result;
 use crate::job::Job;
-use crate::warehouse::{Joins, is_out_of_memory};
+use crate::warehouse::{Joins, execute, is_out_of_memory};
 
 /// Runs `file` and gives each batch to `add`. Where hash joins need more memory than there is, it runs again from `start` with joins
 /// that spill.
@@ -31,7 +30,7 @@ pub async fn fold<T>(
         let context = Arc::new((&planner.warehouse.state_with(joins)).into());
         let mut found = start();
         let read = async {
-            let mut stream = execute_stream(physical, context)?;
+            let mut stream = execute(physical, context)?;
             while let Some(batch) = stream.next().await {
                 add(&mut found, batch?)?;
             }

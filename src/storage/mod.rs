@@ -6,6 +6,7 @@ pub mod damage;
 #[cfg(fail_points)]
 mod fail;
 mod files;
+mod guard;
 mod lease;
 mod open;
 mod patient;
@@ -14,10 +15,12 @@ mod sealed;
 mod shards;
 #[cfg(test)]
 pub mod simulated;
+mod staged;
 mod store;
 mod write;
 
 pub use files::FileEntry;
+pub use guard::{guarded, guarded_future, guarded_stream};
 pub use lease::{Clock, Holder, Lease, Turn, release_held, user_and_host};
 pub use open::open;
 pub use read::{decode_parquet, parquet_schema, read_parquet, read_parquet_stream, sorted_parts};

@@ -11,12 +11,12 @@ use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use super::{FileEntry, Store};
+use super::{FileEntry, Store, guarded, guarded_future, guarded_stream};
 use crate::error::{Error, Result};
 
 /// Bytes read from a file's end at once: most footers fit, which saves a request.
@@ -110,15 +110,33 @@ pub async fn parquet_schema(store: &Store, file: &FileEntry) -> Result<SchemaRef
     Ok(open_footer(store, file).await?.schema().clone())
 }
 
-/// The batches of a Parquet file that is in memory.
-pub fn decode_parquet(bytes: Bytes) -> Result<ParquetRecordBatchReader, ParquetError> {
-    ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()
+/// The batches of a Parquet file that is in memory, with its schema.
+pub fn decode_parquet(
+    bytes: Bytes,
+) -> Result<(SchemaRef, impl Iterator<Item = Result<RecordBatch, ParquetError>>), ParquetError> {
+    let open = || ParquetRecordBatchReaderBuilder::try_new(bytes)?.build();
+    let mut reader = guarded(open).map_err(ParquetError::General)??;
+    let schema = arrow::array::RecordBatchReader::schema(&reader);
+    let mut over = false;
+    let next = move || {
+        if over {
+            return None;
+        }
+        let batch = match guarded(|| reader.next()) {
+            Ok(batch) => batch?.map_err(ParquetError::from),
+            Err(why) => Err(ParquetError::General(why)),
+        };
+        over = batch.is_err();
+        Some(batch)
+    };
+    Ok((schema, std::iter::from_fn(next)))
 }
 
 async fn open_footer(store: &Store, file: &FileEntry) -> Result<ParquetRecordBatchStreamBuilder<ObjectReader>> {
     let bytes = store.vouch_for(file, AT_ONCE).await?;
     let reader = ObjectReader { store: store.object_store(), path: store.path_of(&file.key), size: file.bytes, bytes };
-    ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|error| broken(store, &file.key, error))
+    let opened = guarded_future(ParquetRecordBatchStreamBuilder::new(reader)).await;
+    opened.map_err(ParquetError::General).flatten().map_err(|error| broken(store, &file.key, error))
 }
 
 /// The file is at fault, unless the store was: then trying again can help.
@@ -153,7 +171,8 @@ async fn open_parquet(
     }
     let stream = builder.with_batch_size(batch_rows).build().map_err(|error| broken(store, key, error))?;
     let (store, key) = (store.clone(), key.to_string());
-    Ok(stream.map_err(move |error| broken(&store, &key, error)))
+    let decoded = guarded_stream(stream).map(|batch| batch.map_err(ParquetError::General).flatten());
+    Ok(decoded.map_err(move |error| broken(&store, &key, error)))
 }
 
 /// The `.parquet` files of a manifest, in the order of their keys.
@@ -208,7 +227,7 @@ mod tests {
             let entry = FileEntry { bytes: size, sha256, ..entry.clone() };
             let _ = read_parquet(&store, vec![entry.clone()], None).await;
             let _ = parquet_schema(&store, &entry).await;
-            if let Ok(Ok(batches)) = store.get_existing(&entry.key).await.map(decode_parquet) {
+            if let Ok((_, batches)) = decode_parquet(store.get_existing(&entry.key).await.unwrap()) {
                 let _ = batches.collect::<Result<Vec<_>, _>>();
             }
         })

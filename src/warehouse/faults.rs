@@ -13,7 +13,8 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 use datafusion::object_store;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::StreamExt;
 
 use super::session::Warehouse;
@@ -86,6 +87,14 @@ pub fn explain_execution(error: DataFusionError, table: &str, file: &str, memory
     Error::config(format!("{file}: table `{table}` cannot be built")).caused_by(error.strip_backtrace())
 }
 
+/// What a plan gives, piece by piece. A decoder that panics on a damaged file, in whatever thread, is an error of the plan.
+pub fn execute(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    let stream = execute_stream(plan, context)?;
+    let schema = stream.schema();
+    let decoded = storage::guarded_stream(stream).map(|batch| batch.map_err(DataFusionError::Execution).flatten());
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, decoded)))
+}
+
 /// After a failure: reads the files of `sources` one by one, to say which of them cannot be read. Costs a full read, on the
 /// way to an error only.
 pub async fn diagnose(warehouse: &Warehouse, sources: &[String]) -> Option<Error> {
@@ -124,7 +133,7 @@ async fn read(
 ) -> DfResult<()> {
     let columns = column.map(|at| vec![at]);
     let plan = TableProvider::scan(table, state, columns.as_ref(), &[], None).await?;
-    let mut stream = execute_stream(plan, task.clone())?;
+    let mut stream = execute(plan, task.clone())?;
     while let Some(batch) = stream.next().await {
         batch?;
     }

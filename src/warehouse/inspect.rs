@@ -10,12 +10,11 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
-use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
 use super::catalog::list_one;
-use super::faults::store_fault;
+use super::faults::{execute, store_fault};
 use super::listing::Listing;
 use super::schema::read_schema;
 use super::table::FilesTable;
@@ -199,7 +198,7 @@ async fn look(listing: &Listing) -> Result<(Vec<ColumnSeen>, usize)> {
     let context = SessionContext::new();
     context.register_object_store(listing.store.root(), listing.store.object_store());
     let plan = table.scan(&context.state(), None, &[], None).await.map_err(unreadable)?;
-    let mut stream = execute_stream(plan, context.task_ctx()).map_err(unreadable)?;
+    let mut stream = execute(plan, context.task_ctx()).map_err(unreadable)?;
     let mut seen: Vec<Seeing> =
         source.schema.fields().iter().map(|field| Seeing::new(field.name(), field.data_type())).collect();
     let mut rows = 0;

@@ -18,7 +18,7 @@ mod types;
 
 pub use alias::{SampleItems, weights_of};
 pub use catalog::Catalog;
-pub use faults::{diagnose, explain_execution, is_out_of_memory};
+pub use faults::{diagnose, execute, explain_execution, is_out_of_memory};
 pub use hash::StableHash;
 pub use inspect::{ColumnSeen, Inspected, Partitions, inspect};
 pub use keep::Dropped;

@@ -22,7 +22,7 @@ use super::table::{FileGroupShape, ScannedFile, SourceTable};
 use super::types::{declared, list_of, normalised, sql_name};
 use crate::config::{ColumnType, Format};
 use crate::error::{Error, Result};
-use crate::storage::{Object, Store};
+use crate::storage::{Object, Store, guarded_future};
 
 /// Files that are looked into at the same time.
 const READ_AT_ONCE: usize = 16;
@@ -150,15 +150,14 @@ async fn parquet_schema(store: &Store, meta: &ObjectMeta, source: &str, shown: &
         store_fault(&error, shown).unwrap_or_else(corrupt).caused_by(error.strip_backtrace())
     };
     let objects = store.object_store();
-    let metadata = DFParquetMetadata::new(&objects, meta)
-        .with_metadata_size_hint(Some(FOOTER_GUESS))
-        .fetch_metadata()
-        .await
-        .map_err(unreadable)?;
-    let file = metadata.file_metadata();
-    let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())
-        .map_err(|error| unreadable(DataFusionError::from(error)))?;
-    Ok((nullable(&schema), usize::try_from(file.num_rows()).unwrap_or(0)))
+    let footer = async {
+        let reader = DFParquetMetadata::new(&objects, meta).with_metadata_size_hint(Some(FOOTER_GUESS));
+        let metadata = reader.fetch_metadata().await?;
+        let file = metadata.file_metadata();
+        let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
+        Ok((nullable(&schema), usize::try_from(file.num_rows()).unwrap_or(0)))
+    };
+    guarded_future(footer).await.map_err(DataFusionError::Execution).flatten().map_err(unreadable)
 }
 
 /// Fields without metadata, all nullable: files that differ in these alone are read alike.

@@ -2,6 +2,7 @@
 
 use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
+use futures::TryStreamExt;
 use std::sync::Arc;
 
 use super::catalog::Folders;
@@ -19,7 +20,8 @@ async fn read(config: &Config) -> Result<usize> {
     let mut warehouse = Warehouse::new(config)?;
     warehouse.add_source(&Lister::new(&folders, date).list().await?).await?;
     let context = datafusion::prelude::SessionContext::new_with_state(warehouse.state());
-    let rows = context.sql("select * from logs").await.unwrap().collect().await;
+    let plan = context.sql("select * from logs").await.unwrap().create_physical_plan().await.unwrap();
+    let rows = super::execute(plan, context.task_ctx()).unwrap().try_collect::<Vec<_>>().await;
     rows.map(|batches| batches.iter().map(RecordBatch::num_rows).sum())
         .map_err(|error| super::explain_execution(error, "positives", "positives.sql", "1GiB"))
 }
