@@ -38,6 +38,14 @@ mod tests {
         let stream = futures::stream::iter(0..3).map(|at| if at == 1 { panic!("no") } else { at });
         let all: Vec<_> = guarded_stream(stream).collect().await;
         assert_eq!(all, [Ok(0), Err("the decoder gave up: no".into())]);
-        assert!(guarded_future(async { if true { panic!("no") } }).await.is_err());
+        assert!(
+            guarded_future(async {
+                if true {
+                    panic!("no")
+                }
+            })
+            .await
+            .is_err()
+        );
     }
 }
