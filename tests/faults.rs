@@ -128,21 +128,23 @@ fn credentials_that_expire_in_the_middle_are_told_and_a_run_with_new_ones_goes_o
     let needed = world.proxy.as_ref().unwrap().count(|_| true) as u64;
     // who cannot give his lease back keeps the next one waiting
     let again = ["--set", "training.seed=8", "--set", "samples.holdout_share=0.2", "--set", "lease.ttl=2s"];
+    let mut expired = 0;
     for part in [1, 2, 3] {
         world =
             world.through(move |asked| if asked.number * 4 >= needed * part { Fault::Expired } else { Fault::None });
         let ran = world.tiny_job(&RUN, &again);
-        if world.proxy.as_ref().unwrap().count(|fault| fault == Fault::Expired) > 0 {
-            assert_eq!(ran.code, 75, "{}", ran.stderr);
-            assert!(told(&ran).contains("credentials have expired; run it again with new ones"), "{}", told(&ran));
-        }
         let releases;
         (world, releases) = published(world);
-        assert!(releases.len() == 1 || part == 3, "published in spite of it");
-        if releases.len() == 2 {
-            return;
+        // each try has less to do
+        if ran.code == 0 {
+            assert_eq!(releases.len(), 2);
+            break;
         }
+        assert_eq!((ran.code, releases.len()), (75, 1), "{}", ran.stderr);
+        assert!(told(&ran).contains("credentials have expired; run it again with new ones"), "{}", told(&ran));
+        expired += 1;
     }
+    assert!(expired > 0, "they did not expire in time");
     world.tiny_job(&RUN, &again).expect(0);
     assert_eq!(world.releases().len(), 2);
 }
@@ -173,14 +175,6 @@ fn a_full_disk_and_an_output_that_may_not_be_written_leave_the_release_as_it_was
     let ran = run_limited(&world, 6000, &other);
     assert_eq!(ran.code, 75, "{}", ran.stderr);
     assert!(told(&ran).contains("the disk is full") && told(&ran).contains("/out/"), "{}", told(&ran));
-    // rows that do not fit into memory, and not onto the disk either
-    let spill = world.folder.path().join("spill");
-    let spill = format!("samples.spill={}", spill.display());
-    let tight = ["--set", "samples.memory=1MiB", "--set", &spill, "--set", "samples.holdout_share=0.2"];
-    let ran = run_limited(&world, 100, &tight);
-    assert!([75, 78].contains(&ran.code), "{}", ran.stderr);
-    println!("spill folder full: exit {}: {}", ran.code, told(&ran));
-
     let out = world.disk().join("out");
     let ran = as_reader_only(&world, &other);
     assert_eq!(ran.code, 78, "{}", ran.stderr);

@@ -77,7 +77,9 @@ fn s3(bucket: &str, prefix: &str) -> Result<Store> {
     if bucket.is_empty() {
         return Err(Error::config("`s3://` without a bucket; write it like s3://my-bucket/prefix"));
     }
-    let backoff = BackoffConfig { max_backoff: Duration::from_secs(5), ..Default::default() };
+    // soon at first, since one request in a hundred that is refused should not be felt; then ever more seldom
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(5), base: 3.0 };
     // the time decides, not the number
     let retry = RetryConfig { backoff, max_retries: 1000, retry_timeout: patience() };
     let client = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(Duration::from_secs(5));

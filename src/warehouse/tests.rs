@@ -66,3 +66,17 @@ async fn a_damaged_file_of_a_source_is_an_error_or_rows_and_never_a_panic() {
         .await;
     }
 }
+
+#[test]
+fn a_full_disk_under_spilled_rows_is_worth_another_try_however_it_is_wrapped() {
+    use datafusion::arrow::error::ArrowError;
+    use datafusion::error::DataFusionError;
+    let full = || std::io::Error::from_raw_os_error(libc::ENOSPC);
+    let wrapped = ArrowError::IoError("cannot write a batch".into(), full());
+    for error in [DataFusionError::IoError(full()), DataFusionError::ArrowError(Box::new(wrapped), None)] {
+        let error = super::explain_execution(error, "positives", "positives.sql", "1GiB");
+        assert_eq!(error.kind, crate::error::Kind::Transient);
+        assert!(error.message.contains("make room in `samples.spill`"), "{error}");
+        assert!(error.to_string().contains("No space left on device"), "{error}");
+    }
+}
