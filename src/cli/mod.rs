@@ -13,6 +13,7 @@ mod man;
 mod plan;
 mod recommend;
 mod release;
+mod report;
 mod schema;
 mod stage;
 mod summary;
@@ -104,6 +105,8 @@ pub enum Command {
     Recommend(recommend::Args),
     /// Published releases: list, show, verify, diff, rollback, gc
     Release(release::Args),
+    /// Where a candidate's report is, or two releases compared in one page
+    Report(report::Args),
     /// Write synthetic logs with a planted taste
     Generate(generate::Args),
     /// Print the JSON Schema of the config
@@ -134,6 +137,7 @@ impl Cli {
             Command::Explain(args) => explain::run(args, quiet, stop).await,
             Command::Recommend(args) => recommend::run(args).await,
             Command::Release(args) => release::run(args, stop).await,
+            Command::Report(args) => report::run(args).await,
             Command::Generate(args) => generate::run(args).await,
             Command::Schema(args) => schema::run(args),
             Command::Completions(args) => completions::run(args),

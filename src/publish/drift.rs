@@ -23,6 +23,11 @@ pub async fn embeddings_of(output: &Store, release: &Release) -> Result<Embeddin
     Done::read(output, &release.embeddings).await
 }
 
+/// The drift between two releases.
+pub async fn between(output: &Store, before: &Release, after: &Release) -> Result<Option<f64>> {
+    drift(output, &embeddings_of(output, before).await?, &embeddings_of(output, after).await?).await
+}
+
 /// The share in 0..1 of the nearest neighbours that differ, over items of both; `None` when they share too few.
 pub async fn drift(output: &Store, before: &Embeddings, after: &Embeddings) -> Result<Option<f64>> {
     if before.record.facts.item_id_type != after.record.facts.item_id_type {

@@ -5,14 +5,18 @@
 //! content: a candidate that is judged again gets another report, and no report is ever written over.
 
 mod charts;
+mod compare;
 mod figures;
+mod find;
 mod html;
 mod page;
 mod sections;
 
 use tracing::warn;
 
+pub use compare::{Comparison, SharedList, compare};
 pub use figures::{Before, Past, Report, Samples, StageCost, TableFigures, Verdict};
+pub use find::{Found, of_date, of_release, of_run};
 pub use page::page;
 
 use crate::artifacts::{Evaluated, Portrait, Release, keys};
@@ -64,31 +68,13 @@ async fn earlier(output: &Store) -> Vec<Release> {
 /// What users got from the published release, as its report has it.
 async fn before(output: &Store, current: &Release) -> Vec<Before> {
     match of_release(output, current).await {
-        Ok(report) => {
-            report.portrait.users.into_iter().map(|user| Before { user: user.user, gets: user.gets }).collect()
+        Ok(found) => {
+            let users = found.report.portrait.users.into_iter();
+            users.map(|user| Before { user: user.user, gets: user.gets }).collect()
         }
         Err(error) => {
             warn!("the report goes without what users got before: {error}");
             Vec::new()
         }
     }
-}
-
-/// The report of a release.
-///
-/// # Errors
-/// When it has none, or one that cannot be read.
-pub async fn of_release(output: &Store, release: &Release) -> Result<Report> {
-    let entry = release.publication.report.iter().find(|file| file.key.ends_with(keys::REPORT_JSON));
-    let entry = entry.ok_or_else(|| {
-        Error::usage(format!("release {} has no report; run its date again to make a new one", release.release))
-    })?;
-    read(output, &entry.key, &output.get_file(entry).await?)
-}
-
-fn read(output: &Store, key: &str, bytes: &[u8]) -> Result<Report> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let text = format!("{} is not a report that this version reads; run its date again", output.url_of(key));
-        Error::config(text).caused_by(error)
-    })
 }
