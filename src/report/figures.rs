@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{
-    AuditOutcome, Column, Done, EmbedFacts, EvaluateFacts, Forced, GateResult, Id, IndexFacts, Origins, Parent,
-    Portrait, Release, RunDate, Statistics, TrainFacts,
+    AuditOutcome, Column, Done, EmbedFacts, EvaluateFacts, Forced, GateResult, Id, IndexFacts, Origins, Portrait,
+    Release, RunDate, Statistics, TrainFacts,
 };
 use crate::job::Job;
 use crate::publish::{Candidate, Judged, Ruling};
@@ -29,10 +29,7 @@ pub struct Report {
     pub gates: Vec<GateResult>,
     /// The release that was published when this one was judged, and that the gates compared it with.
     pub published: Option<Past>,
-    /// The model that the training went on from, and why this one, or none.
-    pub started_from: Option<Parent>,
-    pub start: String,
-    /// Where that is a release: its figures.
+    /// The release whose model the training went on from.
     pub parent: Option<Past>,
     /// The last releases, the oldest first.
     pub history: Vec<Past>,
@@ -140,8 +137,6 @@ impl Report {
             },
             gates: release.gates.clone(),
             published: current.as_ref().map(Past::of),
-            started_from: release.started_from.clone(),
-            start: candidate.start.why.clone(),
             parent: parent.map(Past::of),
             history: history.iter().map(Past::of).collect(),
             stages: stages(candidate),

@@ -44,7 +44,8 @@ pub fn number(value: f64) -> String {
 
 /// With its sign, for differences.
 pub fn signed(value: f64) -> String {
-    let text = number(value);
+    // as many digits as the values have that differ
+    let text = if value.fract() != 0.0 && value.abs() < 1.0 { format!("{value:.4}") } else { number(value) };
     if value > 0.0 { format!("+{text}") } else { text.replacen('-', "−", 1) }
 }
 
@@ -59,7 +60,7 @@ pub fn bytes(value: u64) -> String {
         size /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{value} bytes") } else { format!("{size:.1} {}", units[unit]) }
+    if unit == 0 { plural(value, "byte", "bytes") } else { format!("{size:.1} {}", units[unit]) }
 }
 
 pub fn seconds(value: f64) -> String {
@@ -165,9 +166,9 @@ mod tests {
     fn numbers_are_written_for_people() {
         let numbers = [1234567.0, 0.12345, 0.0000123, -5.0, 12345.6, f64::NAN].map(number);
         assert_eq!(numbers, ["1,234,567", "0.1235", "1.2e-5", "-5", "12,346", "not a number"]);
-        assert_eq!([1, 1023, 1024, 5 << 20].map(bytes), ["1 bytes", "1023 bytes", "1.0 KiB", "5.0 MiB"]);
+        assert_eq!([1, 1023, 1024, 5 << 20].map(bytes), ["1 byte", "1,023 bytes", "1.0 KiB", "5.0 MiB"]);
         assert_eq!([0.25, 61.0, 125.0, 7260.0].map(seconds), ["0.2 s", "61 s", "2 min 5 s", "2 h 1 min"]);
-        assert_eq!([0.5, -0.5, 0.0].map(signed), ["+0.5000", "−0.5000", "0"]);
+        assert_eq!([0.5, -0.0003, 0.0].map(signed), ["+0.5000", "−0.0003", "0"]);
     }
 
     #[test]

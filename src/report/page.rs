@@ -149,6 +149,14 @@ pub fn titled(title: &str, table: &super::html::Table) -> String {
     if table.is_empty() { String::new() } else { format!("<h3>{}</h3>\n{}", escape(title), table.html()) }
 }
 
+/// A table that is long, behind its title.
+pub fn folded(title: &str, table: &super::html::Table) -> String {
+    if table.is_empty() {
+        return String::new();
+    }
+    format!("<details class=\"folded\"><summary>{}</summary>{}</details>\n", escape(title), table.html())
+}
+
 /// What became of an audit or a gate, as a word with a colour.
 pub fn outcome(word: &str) -> Html {
     let mood = match word {

@@ -21,7 +21,7 @@ use notes::Notes;
 const POINTS: usize = 2000;
 /// Pairs whose likeness is counted.
 const PAIRS: usize = 20_000;
-const BINS: usize = 24;
+const MOST_BINS: usize = 24;
 const USERS: usize = 10;
 /// Items of a user's list.
 const GETS: usize = 10;
@@ -196,22 +196,28 @@ fn similarity(vectors: &[f32], dim: usize) -> Histogram {
     histogram(pairs.map(|(a, b)| dot(a, b).into()).collect::<Vec<f64>>().into_iter())
 }
 
-/// Equal bins from the least to the most value. Values that are not finite are left out.
+/// Equal bins over all values, with round edges. Values that are not finite are left out.
 fn histogram(values: impl Iterator<Item = f64> + Clone) -> Histogram {
     let finite = values.filter(|value| value.is_finite());
     let (low, high) = finite.clone().fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
     if low > high {
         return Histogram::default();
     }
+    let round = |value: f64| (value * 1e9).round() / 1e9;
     // a spread below what float32 can tell is none
-    let bins = if high - low < 1e-6 { 1 } else { BINS };
-    let width = (high - low) / bins as f64;
-    let mut counts = vec![0; bins];
-    for value in finite {
-        counts[(((value - low) / width.max(f64::MIN_POSITIVE)) as usize).min(bins - 1)] += 1;
+    if high - low < 1e-6 {
+        return Histogram { edges: vec![round(low), round(high)], counts: vec![finite.count() as u64] };
     }
-    let edge = |at: usize| ((low + width * at as f64) * 1e9).round() / 1e9;
-    Histogram { edges: (0..=bins).map(edge).collect(), counts }
+    let least = (high - low) / MOST_BINS as f64;
+    let power = 10f64.powf(least.log10().floor());
+    let width = [1.0, 2.0, 5.0].map(|factor| factor * power).into_iter().find(|width| *width >= least);
+    let width = width.unwrap_or(10.0 * power);
+    let first = (low / width).floor();
+    let bin = |value: f64| ((value / width).floor() - first) as usize;
+    let mut counts = vec![0; bin(high) + 1];
+    finite.for_each(|value| counts[bin(value)] += 1);
+    let edge = |at: usize| round((first + at as f64) * width);
+    Histogram { edges: (0..=counts.len()).map(edge).collect(), counts }
 }
 
 #[cfg(test)]
@@ -219,12 +225,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_values_are_one_bin_and_others_fill_all_from_the_least_to_the_most() {
+    fn equal_values_are_one_bin_and_others_have_bins_with_round_edges() {
         let one = histogram([1.0, 1.0 + 1e-9, f64::NAN].into_iter());
         assert_eq!((one.edges, one.counts), (vec![1.0, 1.000000001], vec![2]));
         let many = histogram((0..240).map(f64::from));
-        assert_eq!((many.edges.len(), many.counts.iter().sum::<u64>()), (BINS + 1, 240));
-        assert_eq!((many.edges[0], many.edges[BINS], many.counts[0]), (0.0, 239.0, 10));
+        assert_eq!((many.edges.len(), many.counts.iter().sum::<u64>()), (13, 240));
+        assert_eq!((many.edges[0], many.edges[1], many.edges[12], many.counts[0]), (0.0, 20.0, 240.0, 20));
+        let around = histogram([-0.31, 0.02, 0.31].into_iter());
+        assert_eq!((around.edges[0], around.counts[0], around.counts.len()), (-0.35, 1, 14));
         assert_eq!(histogram([f64::NAN].into_iter()), Histogram::default());
     }
 
@@ -232,7 +240,7 @@ mod tests {
     fn likeness_of_few_items_counts_each_pair_once() {
         let found = similarity(&[1.0, 0.0, 0.0, 1.0, 1.0, 0.0], 2);
         assert_eq!(found.counts.iter().sum::<u64>(), 3);
-        assert_eq!((found.counts[0], found.counts[BINS - 1]), (2, 1));
+        assert_eq!((found.counts[0], found.counts.last()), (2, Some(&1)));
         assert_eq!(similarity(&[1.0, 0.0], 2), Histogram::default());
     }
 }

@@ -13,6 +13,8 @@ pub struct Lines {
     pub series: Vec<Series>,
     /// Whether the y axis begins with 0.
     pub from_zero: bool,
+    /// Whether values are shares in 0..1.
+    pub shares: bool,
 }
 
 impl Lines {
@@ -24,6 +26,7 @@ impl Lines {
     fn draw(&self) -> Option<Drawing> {
         let values = self.series.iter().flat_map(|series| series.values.iter().flatten().copied());
         let scale = Scale::over(values, self.from_zero, 4)?;
+        let scale = if self.shares { scale.of_shares() } else { scale };
         let mut frame = Frame::usual();
         let bottom = frame.bottom();
         frame.y_axis(&self.y_name, &scale);

@@ -27,6 +27,8 @@ pub enum Look {
     Earlier,
     /// One of several groups that have no order.
     Group(usize),
+    /// What belongs to none of them.
+    Rest,
     /// One of five bands, from little to much.
     Band(usize),
 }
@@ -38,7 +40,8 @@ impl Look {
             Look::Popularity => "popular".into(),
             Look::Index => "index".into(),
             Look::Earlier => "earlier".into(),
-            Look::Group(at) => format!("g{}", at % 8),
+            Look::Group(at) => format!("g{}", at % 7),
+            Look::Rest => "g7".into(),
             Look::Band(at) => format!("b{}", at.min(4)),
         }
     }

@@ -15,7 +15,7 @@ pub struct Point {
     pub chosen: bool,
 }
 
-/// Named points, joined in their order, by series.
+/// Named points, joined in their order, by series. Up goes a share in 0..1.
 pub struct Points {
     pub chart: Chart,
     pub x_name: String,
@@ -38,13 +38,14 @@ impl Points {
 
     fn draw(&self) -> Option<Drawing> {
         let all = || self.series.iter().flat_map(|(_, _, points)| points);
-        let (x, y) = (Scale::over(all().map(|p| p.x), true, 4)?, Scale::over(all().map(|p| p.y), false, 4)?);
+        let x = Scale::over(all().map(|p| p.x), true, 4)?;
+        let y = Scale::over(all().map(|p| p.y), false, 4)?.of_shares();
         let mut frame = Frame::usual();
         let bottom = frame.bottom();
         frame.y_axis(&self.y_name, &y);
         frame.x_numbers(&self.x_name, &x);
         let mut told = Vec::new();
-        for (series, look, points) in &self.series {
+        for (nth, (series, look, points)) in self.series.iter().enumerate() {
             let class = look.class();
             let places: Vec<(f64, f64)> =
                 points.iter().map(|p| (x.place(p.x, LEFT, RIGHT), y.place(p.y, bottom, TOP))).collect();
@@ -60,11 +61,12 @@ impl Points {
                     escape(&name)
                 ));
                 if point.chosen {
-                    // beside the point, on the side with more room
+                    // beside the point, on the side with more room; those of two series not on each other
+                    let below = if nth % 2 == 0 { 16.0 } else { -9.0 };
                     let (to, anchor) = if x > (LEFT + RIGHT) / 2.0 { (x - 10.0, "end") } else { (x + 10.0, "start") };
                     frame.add(format_args!(
                         "<text class=\"told\" x=\"{to:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
-                        (y + 16.0).min(bottom - 6.0),
+                        (y + below).clamp(TOP + 10.0, bottom - 6.0),
                         escape(&point.name)
                     ));
                 }
@@ -112,7 +114,9 @@ impl Cloud {
         frame.y_axis(&self.y_name, &y);
         frame.x_numbers(&self.x_name, &x);
         let mut told = Vec::new();
-        for Part { name, look, points } in &self.parts {
+        // the rest lies below what has a name
+        let (named, rest): (Vec<&Part>, Vec<&Part>) = self.parts.iter().partition(|part| part.look != Look::Rest);
+        for Part { name, look, points } in rest.into_iter().chain(named) {
             // one path of dots: a page with thousands of elements is slow
             let dot = |(at_x, at_y): &(f64, f64)| {
                 format!("M{:.1} {:.1}h0", x.place(*at_x, LEFT, RIGHT), y.place(*at_y, bottom, TOP))

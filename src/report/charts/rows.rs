@@ -15,7 +15,7 @@ pub struct Rows {
 
 /// Of one row, and where its bar may lie.
 const ROW: f64 = 26.0;
-const LEFT: f64 = 112.0;
+const LEFT: f64 = 126.0;
 const RIGHT: f64 = WIDTH - 78.0;
 
 impl Rows {
@@ -41,7 +41,7 @@ impl Rows {
         let class = self.look.class();
         for (at, (name, value, written)) in self.rows.iter().enumerate() {
             let (y, x) = (ROW * at as f64, scale.place(*value, LEFT, RIGHT));
-            let (shown, middle) = (escape(&shorten(name, 15)), y + ROW / 2.0 + 4.0);
+            let (shown, middle) = (escape(&shorten(name, 16)), y + ROW / 2.0 + 4.0);
             let written = escape(written);
             frame.add(format_args!(
                 "<text class=\"name\" x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{shown}</text>\

@@ -34,6 +34,13 @@ impl Scale {
         Some(Scale { low, high, step })
     }
 
+    /// The same for shares, which are never more than 1.
+    pub fn of_shares(self) -> Scale {
+        let high = if self.low < 1.0 { self.high.min(1.0) } else { self.high };
+        // the steps still meet the upper end, since 1 is a round value
+        Scale { high, ..self }
+    }
+
     pub fn ticks(&self) -> Vec<f64> {
         let count = ((self.high - self.low) / self.step).round() as usize;
         (0..=count).map(|at| self.low + self.step * at as f64).collect()
@@ -87,6 +94,8 @@ mod tests {
         assert_eq!(labels(&[0.0, 0.0], true), ["0", "0.5", "1.0"]);
         assert_eq!(Scale::over([f64::NAN, f64::INFINITY], false, 4), None);
         assert_eq!(Scale::over([], true, 4), None);
+        let shares = Scale::over([1.0], false, 4).unwrap().of_shares();
+        assert_eq!(shares.ticks().last(), Some(&1.0));
         let scale = Scale::over([f64::NAN, 0.0, 10.0], false, 4).unwrap();
         assert_eq!(scale.place(5.0, 100.0, 0.0), 50.0);
     }

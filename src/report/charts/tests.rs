@@ -9,6 +9,7 @@ fn lines(labels: &[&str], values: &[f64]) -> String {
         labels: labels.iter().map(|label| label.to_string()).collect(),
         series: vec![series],
         from_zero: false,
+        shares: false,
     }
     .html()
 }

@@ -67,7 +67,8 @@ pub fn table(
     let mut table = Table::new([first, a.as_str(), b.as_str(), "difference", "in words"]);
     for Row { name, values: (a, b), better } in rows {
         let value = |value: Option<f64>| text(&value.map_or("none".into(), write));
-        let difference = a.zip(b).map(|(a, b)| b - a);
+        // what is written alike is no difference
+        let difference = a.zip(b).map(|(a, b)| if write(a) == write(b) { 0.0 } else { b - a });
         let written = difference.map(|d| {
             if d == 0.0 { "0".into() } else { format!("{}{}", if d > 0.0 { "+" } else { "−" }, write(d.abs())) }
         });
@@ -87,7 +88,6 @@ pub struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     Higher,
-    Lower,
     Neither,
 }
 
@@ -97,7 +97,7 @@ fn word(difference: Option<f64>, better: Better) -> crate::report::html::Html {
         (None, _) => text("only in one"),
         (Some(0.0), _) => text("the same"),
         (Some(d), Better::Neither) => text(if d > 0.0 { "more" } else { "less" }),
-        (Some(d), better) if (d > 0.0) == (better == Better::Higher) => badge(Mood::Good, "better"),
-        _ => badge(Mood::Warning, "worse"),
+        (Some(d), Better::Higher) if d > 0.0 => badge(Mood::Good, "better"),
+        (Some(_), Better::Higher) => badge(Mood::Warning, "worse"),
     }
 }

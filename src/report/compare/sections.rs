@@ -51,6 +51,8 @@ fn lines<K: Ord + Copy + ToString>(
         labels: all.iter().map(ToString::to_string).collect(),
         series: series.collect(),
         from_zero: false,
+        // of the names, those of recall
+        shares: names[1].to_lowercase().starts_with("recall"),
     }
     .html()
 }
@@ -90,7 +92,7 @@ fn measures(comparison: &Comparison) -> String {
         ),
         buckets(comparison),
     ]);
-    body + &table(comparison, "", rows, number).html()
+    body + &table(comparison, "", rows, |value| format!("{value:.4}")).html()
 }
 
 /// Buckets of both by their place: their bounds move with the data.
@@ -125,8 +127,9 @@ fn buckets(comparison: &Comparison) -> String {
 fn training(comparison: &Comparison) -> String {
     let starts = both(comparison).map(|(name, _, report)| {
         format!(
-            "{name} started {}",
-            if report.started_from.is_some() { report.start.clone() } else { "from nothing".into() }
+            "{} started {}",
+            name.replacen('r', "R", 1),
+            if report.training.start.parent.is_some() { report.training.start.why.as_str() } else { "from nothing" }
         )
     });
     let curves = [
@@ -259,7 +262,7 @@ fn cost(comparison: &Comparison) -> String {
     let times = comparison.seconds.iter().map(|(name, values)| Row {
         name: name.clone(),
         values: *values,
-        better: Better::Lower,
+        better: Better::Neither,
     });
     let sizes = comparison.difference.bytes.iter().map(|(name, (a, b))| Row {
         name: name.clone(),

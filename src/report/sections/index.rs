@@ -1,5 +1,6 @@
 //! The index: what it finds and how long it takes.
 
+use crate::artifacts::BuildFacts;
 use crate::report::Report;
 use crate::report::charts::{Chart, Look, Point, Points};
 use crate::report::html::{Table, bytes, number, plural, text};
@@ -16,6 +17,7 @@ pub fn section(report: &Report) -> Section {
         number(facts.recall),
         facts.k
     ));
+    body += &built(&facts.build);
     let name =
         |parameters: &str| if parameters.is_empty() { "no parameters".to_string() } else { parameters.to_string() };
     let mut table = Table::new(["search parameters", "recall", "milliseconds for a query"]);
@@ -42,4 +44,31 @@ pub fn section(report: &Report) -> Section {
     .html()]);
     body += &titled("Settings tried", &table);
     Section { id: "index", title: "Index", body }
+}
+
+/// Whether it was updated or built, and how its lists fit.
+fn built(build: &BuildFacts) -> String {
+    if build.why.is_empty() {
+        return String::new();
+    }
+    let mut body = match build.updated {
+        true => paragraph(&format!(
+            "The parent's index was updated, {}: {} taken out, {} put in.",
+            build.why,
+            plural(build.removed, "vector", "vectors"),
+            plural(build.added, "vector", "vectors")
+        )),
+        false => paragraph(&format!("All of it was built: {}.", build.why)),
+    };
+    let mut table = Table::new(["inverted lists", "mean squared distance", "imbalance", "share of the exact top"]);
+    for (name, lists) in [("now", &build.lists), ("when they were made", &build.lists_when_built)] {
+        if let Some(lists) = lists {
+            let values = [lists.error, lists.imbalance, lists.recall].map(|value| text(&number(value)));
+            table.row(std::iter::once(text(name)).chain(values));
+        }
+    }
+    if !table.is_empty() {
+        body += &table.html();
+    }
+    body
 }

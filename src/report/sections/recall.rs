@@ -3,7 +3,7 @@
 use crate::artifacts::{AmongCandidates, Metrics};
 use crate::report::charts::{Bars, Chart, Lines, Look, Series};
 use crate::report::html::{Html, Table, count, number, plural, signed, text};
-use crate::report::page::{Section, charts, paragraph, titled};
+use crate::report::page::{Section, charts, folded, paragraph, titled};
 use crate::report::{Past, Report};
 
 pub fn section(report: &Report) -> Section {
@@ -27,13 +27,15 @@ pub fn section(report: &Report) -> Section {
         }
         body += &against(report);
         body += &charts([by_k(report), buckets(report)]);
-        body += &bucket_table(report);
-        body += &all_metrics(report);
-        if let Some(among) = &facts.among_candidates {
-            body += &candidates(among);
-        }
     }
     body += &charts(trend(report));
+    if facts.users > 0 {
+        body += &bucket_table(report);
+        body += &all_metrics(report);
+    }
+    if let Some(among) = &facts.among_candidates {
+        body += &candidates(among);
+    }
     Section { id: "recall", title: "Recall", body }
 }
 
@@ -81,6 +83,7 @@ fn by_k(report: &Report) -> String {
             Series::new("popularity", Look::Popularity, of(&facts.popularity)),
         ],
         from_zero: true,
+        shares: true,
     }
     .html()
 }
@@ -120,7 +123,7 @@ fn bucket_table(report: &Report) -> String {
         row.extend(bucket.recall.values().chain(bucket.popularity_recall.values()).map(|value| text(&number(*value))));
         table.row(row);
     }
-    titled("By popularity", &table)
+    folded("By popularity of the item, in numbers", &table)
 }
 
 fn all_metrics(report: &Report) -> String {
@@ -141,7 +144,7 @@ fn all_metrics(report: &Report) -> String {
             table.marked(ours, cells);
         }
     }
-    titled("All measures", &table)
+    folded("All measures, with and without what users had", &table)
 }
 
 fn candidates(among: &AmongCandidates) -> String {
@@ -169,14 +172,16 @@ fn trend(report: &Report) -> Vec<String> {
     let of = |pick: fn(&Past) -> &std::collections::BTreeMap<usize, f64>| -> Vec<Option<f64>> {
         all.iter().map(|past| pick(past).get(&k).copied()).collect()
     };
-    let lines = |id, title: &str, note: &str, y_name: &str, series, from_zero| {
+    let lines = |id, title: &str, note: &str, y_name: &str, series, shares| {
         Lines {
             chart: Chart::new(id, title, note),
             x_name: "release".into(),
             y_name: y_name.into(),
             labels: labels.clone(),
             series,
-            from_zero,
+            // a share of nearly all would lie on the upper edge
+            from_zero: y_name != "index recall",
+            shares,
         }
         .html()
     };
@@ -202,8 +207,8 @@ fn trend(report: &Report) -> Vec<String> {
             "Share of the exact top that the index finds.",
             "index recall",
             index,
-            false,
+            true,
         ),
-        lines("trend-items", "Items of the last releases", "Size of the catalogue.", "items", items, true),
+        lines("trend-items", "Items of the last releases", "Size of the catalogue.", "items", items, false),
     ]
 }

@@ -1,5 +1,8 @@
 //! Curves of the training.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::artifacts::StartFacts;
 use crate::report::Report;
 use crate::report::charts::{Chart, Lines, Look, Rows, Series};
 use crate::report::html::{Table, count, number, plural, seconds, text};
@@ -15,16 +18,13 @@ pub fn section(report: &Report) -> Section {
         facts.best_epoch,
         plural(facts.examples_per_second.max(0.0) as u64, "positive", "positives"),
     ));
-    body += &paragraph(&match &report.started_from {
-        Some(_) => format!("A warm start, {}.", report.start),
-        None => format!("A cold start: {}.", report.start),
-    });
+    body += &started(&facts.start);
     if facts.validation_examples > 0 {
         let kept = plural(facts.validation_examples, "positive was", "positives were");
         body += &paragraph(&format!("{kept} kept out of the steps, to choose the epoch by."));
     }
     let labels: Vec<String> = facts.epochs.iter().map(|epoch| epoch.epoch.to_string()).collect();
-    let curve = |id, title: String, note: &str, y_name: String, series| {
+    let curve = |id, title: String, note: &str, y_name: String, series, shares| {
         Lines {
             chart: Chart::new(id, title, note),
             x_name: "epoch".into(),
@@ -32,6 +32,7 @@ pub fn section(report: &Report) -> Section {
             labels: labels.clone(),
             series: vec![series],
             from_zero: false,
+            shares,
         }
         .html()
     };
@@ -45,13 +46,14 @@ pub fn section(report: &Report) -> Section {
         rows: facts.tables.iter().map(|(name, rows)| (name.clone(), *rows as f64, count(*rows))).collect(),
     };
     body += &charts([
-        curve("loss", "Loss".into(), "Average of each epoch.", "loss".into(), loss),
+        curve("loss", "Loss".into(), "Average of each epoch.", "loss".into(), loss, false),
         curve(
             "validation",
             format!("{name} on the validation part"),
             "Over the whole catalogue. The best epoch is the one taken.",
             name.clone(),
             recall,
+            true,
         ),
         tables.html(),
     ]);
@@ -72,4 +74,23 @@ pub fn section(report: &Report) -> Section {
     }
     body += &titled("Objectives", &objectives);
     Section { id: "training", title: "Training", body }
+}
+
+/// What the training went on from, and which values came and went.
+fn started(start: &StartFacts) -> String {
+    if start.parent.is_none() {
+        return paragraph(&format!("A cold start: {}.", start.why));
+    }
+    let mut said = format!("A warm start, {}.", start.why);
+    if start.taught_before > 0 {
+        let positives = plural(start.taught_before, "positive", "positives");
+        said += &format!(" {positives} of the window had been taught then, and were not again.");
+    }
+    let mut table = Table::new(["embedding table", "rows added", "rows taken out"]);
+    let names: BTreeSet<&String> = start.added.keys().chain(start.evicted.keys()).collect();
+    for name in names {
+        let rows = |of: &BTreeMap<String, u64>| text(&count(of.get(name).copied().unwrap_or(0)));
+        table.row([text(name), rows(&start.added), rows(&start.evicted)]);
+    }
+    paragraph(&said) + &if table.is_empty() { String::new() } else { table.html() }
 }

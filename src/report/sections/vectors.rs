@@ -1,6 +1,6 @@
 //! Item vectors: their lengths, their likeness, and a picture.
 
-use crate::artifacts::{Histogram, Projection};
+use crate::artifacts::{Histogram, Projection, RefreshFacts};
 use crate::report::Report;
 use crate::report::charts::{Bars, Chart, Cloud, Look, Part, Series};
 use crate::report::html::{count, number, percent, plural};
@@ -17,6 +17,7 @@ pub fn section(report: &Report) -> Section {
         count(facts.duplicate_ids),
         number(facts.norm_error)
     ));
+    body += &refreshed(&facts.refresh);
     let picture = &portrait.projection;
     body += &charts([by_popularity(picture), by_group(picture, portrait.group.as_deref())]);
     body += &charts([
@@ -32,7 +33,7 @@ pub fn section(report: &Report) -> Section {
             "similarity",
             "Likeness of pairs of items",
             "Inner products of pairs drawn by hash. All near 1 means that the vectors have collapsed.",
-            "inner product",
+            "inner product, from",
             "pairs",
             &portrait.similarity,
         ),
@@ -41,14 +42,12 @@ pub fn section(report: &Report) -> Section {
 }
 
 fn histogram(id: &'static str, title: &str, note: &str, x_name: &str, y_name: &str, of: &Histogram) -> String {
-    let width = of.edges.get(1).zip(of.edges.first()).map_or(1.0, |(next, first)| next - first);
     // the digits that tell one edge from the next
-    let decimals = (1.0 - width.max(1e-9).log10().floor()).clamp(0.0, 9.0) as usize;
-    let middle = |pair: &[f64]| format!("{:.decimals$}", (pair[0] + pair[1]) / 2.0);
-    let labels = if of.counts.len() == 1 {
-        vec![number((of.edges[0] * 1e6).round() / 1e6)]
-    } else {
-        of.edges.windows(2).map(middle).collect()
+    let width = of.edges.get(1).zip(of.edges.first()).map_or(1.0, |(next, first)| next - first);
+    let decimals = (-(width.max(1e-9).log10() + 1e-6).floor()).clamp(0.0, 9.0) as usize;
+    let labels = match of.counts.len() {
+        1 => vec![number((of.edges[0] * 1e6).round() / 1e6)],
+        _ => of.edges.iter().take(of.counts.len()).map(|edge| format!("{edge:.decimals$}")).collect(),
     };
     Bars {
         chart: Chart::new(id, title, note),
@@ -96,7 +95,7 @@ fn by_group(picture: &Projection, column: Option<&str>) -> String {
     let last = picture.groups.len() - 1;
     let part = |(at, name): (usize, &String)| Part {
         name: name.clone(),
-        look: Look::Group(if name == "others" && at == last { 7 } else { at }),
+        look: if name == "others" && at == last { Look::Rest } else { Look::Group(at) },
         points: points(picture, |item| picture.group[item] as usize == at),
     };
     let title = format!("Item vectors, by {column}");
@@ -126,4 +125,29 @@ fn cloud(id: &'static str, title: &str, note: &str, picture: &Projection, parts:
         parts,
     }
     .html()
+}
+
+/// Which vectors are the parent's, and what mixing them cost.
+fn refreshed(refresh: &RefreshFacts) -> String {
+    if refresh.fresh + refresh.kept == 0 {
+        return String::new();
+    }
+    let made = count(refresh.fresh);
+    let mut said = match refresh.kept {
+        0 => format!("All {made} were made anew: {}.", refresh.why),
+        kept => format!("{made} were made anew, {} are the parent's: {}.", count(kept), refresh.why),
+    };
+    if let Some(probe) = &refresh.probe {
+        said += &format!(
+            " On {} and {} a mix finds {} at {}, all fresh ones {}: a ratio of {}, and at least {} is wanted.",
+            plural(probe.users, "user", "users"),
+            plural(probe.items, "item", "items"),
+            number(probe.mixed_recall),
+            probe.k,
+            number(probe.fresh_recall),
+            number(probe.ratio),
+            number(probe.threshold)
+        );
+    }
+    paragraph(&said)
 }
