@@ -1,5 +1,5 @@
 # Each target does its own set-up: missing system packages, then the build.
-.PHONY: help setup install-deps build demo test soak lint bench replay release image-root test-airflow test-airflow-import clean-demo
+.PHONY: help setup install-deps build demo test test-report soak lint bench replay release image-root test-airflow test-airflow-import clean-demo
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -15,6 +15,9 @@ demo: build ## a week of synthetic logs, two daily runs, recommendations for one
 
 test: lint ## everything that CI checks: lint, then every test
 	cargo test --workspace
+
+test-report: build ## the demo's reports in headless Chromium: light, dark, phone, paper; screenshots in target/report
+	scripts/test-report.sh
 
 soak: setup ## what takes an hour: many more schedules, races, faults and damaged files, a kill at every change of the store
 	TWOTOWER_SEEDS=50000 cargo test --lib simulation -- --nocapture

@@ -229,8 +229,8 @@ mod tests {
         let one = histogram([1.0, 1.0 + 1e-9, f64::NAN].into_iter());
         assert_eq!((one.edges, one.counts), (vec![1.0, 1.000000001], vec![2]));
         let many = histogram((0..240).map(f64::from));
-        assert_eq!((many.edges.len(), many.counts.iter().sum::<u64>()), (13, 240));
-        assert_eq!((many.edges[0], many.edges[1], many.edges[12], many.counts[0]), (0.0, 20.0, 240.0, 20));
+        assert_eq!((many.edges.len(), many.counts.iter().sum::<u64>()), (25, 240));
+        assert_eq!((many.edges[0], many.edges[1], many.edges[24], many.counts[0]), (0.0, 10.0, 240.0, 10));
         let around = histogram([-0.31, 0.02, 0.31].into_iter());
         assert_eq!((around.edges[0], around.counts[0], around.counts.len()), (-0.35, 1, 14));
         assert_eq!(histogram([f64::NAN].into_iter()), Histogram::default());
