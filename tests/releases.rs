@@ -43,6 +43,7 @@ fn releases_are_compared_rolled_back_forced_and_collected() {
     assert!((0.05..0.95).contains(&value("drift").unwrap()), "drift is {:?}", value("drift"));
     assert_eq!(second["publication"]["compared_with"], 1);
 
+    reports(&world, &second);
     let difference = released(&world, &["diff", "1", "2"]);
     assert_eq!((&difference["a"], &difference["b"]), (&json!(1), &json!(2)));
     assert_eq!(difference["data_window"][1], json!(["2026-11-15", NEXT]));
@@ -75,6 +76,11 @@ fn releases_are_compared_rolled_back_forced_and_collected() {
     let refused = world.job(&["run"], &other).expect(65).stderr;
     assert!(refused.contains("release 3 stays published"), "{refused}");
     assert_eq!(folders(&world, &format!("rejected/dt={NEXT}")).len(), 1);
+    let page = page_of(&world, &["--date", NEXT]);
+    assert!(
+        page.contains("Refused") && page.contains("Release 3 of"),
+        "the candidate that was refused keeps its report"
+    );
     world.job(&["publish"], &[&other[..], &["--force-publish"]].concat()).expect(64);
     let forced = [&other[..], &["--force-publish", "--reason", "catalogue was cut"]].concat();
     assert_eq!(world.job(&["publish"], &forced).expect(0).summary()["release"], 4);
@@ -84,6 +90,81 @@ fn releases_are_compared_rolled_back_forced_and_collected() {
     assert_eq!(world.job(&["run"], &other).expect(0).summary()["status"], "done before");
 
     collect(&world);
+}
+
+/// The page that `twotower report` leads to.
+fn page_of(world: &World, args: &[&str]) -> String {
+    let path = world.job(&["report"], args).expect(0).stdout;
+    std::fs::read_to_string(world.folder.path().join(path.trim())).unwrap()
+}
+
+/// Both releases have a report, which needs nothing else, and can be looked at side by side.
+fn reports(world: &World, second: &Value) {
+    let page = page_of(world, &[]);
+    assert!(page.contains("Release 2; it passed"));
+    for foreign in ["<script", "http://", "https://", "url(", "@import", "NaN"] {
+        assert!(!page.contains(foreign), "the page has {foreign}");
+    }
+    let charts = [
+        "recall-by-k recall-by-popularity trend trend-index trend-items loss validation tables samples-by-day sources-by-day",
+        "table-rows popularity ranks picture-popularity picture-group norms similarity search time memory bytes",
+    ];
+    for chart in charts.iter().flat_map(|names| names.split(' ')) {
+        let figure = page.split(&format!("data-chart=\"{chart}\"")).nth(1);
+        let figure = figure.unwrap_or_else(|| panic!("no chart {chart}")).split("</figure>").next().unwrap();
+        assert!(figure.contains("class=\"mark") && figure.contains("<desc"), "chart {chart} is empty: {figure}");
+    }
+    let report: Value = serde_json::from_str(&world.job(&["report"], &["--json"]).expect(0).stdout).unwrap();
+    assert_eq!((&report["verdict"]["outcome"], &report["published"]["release"]), (&json!("published"), &json!(1)));
+    assert_eq!((&report["gates"], report["history"].as_array().unwrap().len()), (&second["gates"], 1));
+    assert_eq!(report["portrait"]["users"].as_array().unwrap().len(), 10);
+    let same = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-12;
+    assert!(same(&report["evaluation"]["exact"]["at"]["100"]["recall"], &second["metrics"]["exact"]["100"]["recall"]));
+
+    // found by run and by date too, and written where one wants it
+    let run_id = second["run_id"].as_str().unwrap();
+    assert_eq!(page_of(world, &["--run", run_id]), page);
+    assert!(page_of(world, &["--date", DATE]).contains("Release 1; it passed"));
+    assert_eq!(
+        page_of(world, &["--release", "2", "--out", "copy.html"]),
+        page,
+        "the page is made from report.json alone"
+    );
+    for (args, said) in [
+        (["--run", "nobody"], "there is no run nobody"),
+        (["--date", "2026-01-01"], "there is no report for 2026-01-01"),
+        (["--release", "9"], "there is no release 9"),
+    ] {
+        let refused = world.job(&["report"], &args).expect(64).stderr;
+        assert!(refused.contains(said), "{refused}");
+    }
+
+    let compared = page_of(world, &["--compare", "1", "2"]);
+    assert!(compared.contains("Release 2 against 1") && compared.contains("data-chart=\"validation\""));
+    let figures = world.job(&["report"], &["--compare", "1", "2", "--json"]).expect(0).stdout;
+    let figures: Value = serde_json::from_str(&figures).unwrap();
+    assert_eq!(figures["difference"]["b"], 2);
+    assert!((0.0..=1.0).contains(&figures["drift"].as_f64().unwrap()) && figures["rows"]["positives"][0].is_number());
+
+    // what shows pages is asked for the page, and missed in words
+    let config = world.folder.path().join("job.yaml");
+    let opened = |path: &std::path::Path| {
+        let mut command = world.command(&["report", "-c", config.to_str().unwrap(), "--open"]);
+        command.env("PATH", path).output().unwrap()
+    };
+    let nowhere = opened(std::path::Path::new("/nonexistent"));
+    let stderr = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(nowhere.status.code() == Some(64) && stderr.contains("in a browser yourself"), "{stderr}");
+    let programs = tempfile::tempdir().unwrap();
+    for name in ["xdg-open", "open"] {
+        use std::os::unix::fs::PermissionsExt;
+        let program = programs.path().join(name);
+        std::fs::write(&program, "#!/bin/sh\necho \"opened $1\"\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let shown = opened(programs.path());
+    let stdout = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.status.success() && stdout.contains("opened ") && stdout.contains("/report.html"), "{stdout}");
 }
 
 fn collect(world: &World) {

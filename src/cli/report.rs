@@ -9,8 +9,8 @@ use crate::storage::Store;
 
 use super::common::ConfigArgs;
 
-/// Example: twotower report -c job.yaml --compare 41 42 --open
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  twotower report -c job.yaml --compare 41 42 --open")]
 #[command(group(clap::ArgGroup::new("which").args(["release", "date", "run", "compare"])))]
 pub struct Args {
     #[command(flatten)]
