@@ -127,7 +127,7 @@ class Browser:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise RuntimeError(error.read().decode()) from None
@@ -155,7 +155,14 @@ class Browser:
     def printed(self, page):
         self.cdp("Emulation.setEmulatedMedia", media="", features=[])
         self.post("url", {"url": page.resolve().as_uri()})
-        return base64.b64decode(self.cdp("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"])
+        for attempt in range(3):
+            try:
+                return base64.b64decode(self.cdp("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"])
+            except RuntimeError as error:
+                # the browser gives up where the machine is too busy to answer it in time
+                if attempt == 2 or "Printing failed" not in str(error):
+                    raise
+                time.sleep(1)
 
 
 def main():

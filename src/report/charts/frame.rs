@@ -13,7 +13,7 @@ pub const TOP: f64 = 26.0;
 /// Below the x axis, for its ticks and its name.
 const BELOW: f64 = 40.0;
 /// Width of a letter, about.
-const LETTER: f64 = 6.8;
+const LETTER: f64 = 7.4;
 
 /// A drawing with two axes, of a given height.
 pub struct Frame {
