@@ -3,9 +3,13 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Ran, World};
+use common::{Ran, S3, World};
 use serde_json::{Value, json};
 
 /// The first date with a whole window.
@@ -236,4 +240,76 @@ fn the_past_is_filled_in_below_what_is_published() {
     assert_eq!(backfill(&world, past, &["--publish"]).expect(0).summary()["done_before"], 3);
     job(&world, "backfill", past, &["--stages", "sample"]).expect(64);
     job(&world, "plan", [TO, FROM], &[]).expect(64);
+}
+
+/// A proxy before a server that counts the requests.
+fn counting(upstream: &str) -> (String, Arc<AtomicUsize>) {
+    const LINE: &[u8] = b" HTTP/1.1\r\n";
+    fn pass(mut from: TcpStream, mut to: TcpStream, mut see: impl FnMut(&[u8])) {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(read) = from.read(&mut buffer) {
+            see(&buffer[..read]);
+            if read == 0 || to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    }
+    let (listener, count) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(AtomicUsize::new(0)));
+    let (url, upstream) = (format!("http://{}", listener.local_addr().unwrap()), upstream.replace("http://", ""));
+    let counted = count.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (server, count) = (TcpStream::connect(&upstream).unwrap(), counted.clone());
+            let (back, forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || pass(back, forth, |_| ()));
+            std::thread::spawn(move || {
+                let mut seen: Vec<u8> = Vec::new();
+                pass(client, server, |bytes| {
+                    seen.extend(bytes);
+                    count.fetch_add(seen.windows(LINE.len()).filter(|part| *part == LINE).count(), Ordering::SeqCst);
+                    // a line may come in two pieces
+                    seen.drain(..seen.len().saturating_sub(LINE.len() - 1));
+                });
+            });
+        }
+    });
+    (url, count)
+}
+
+#[test]
+fn a_longer_range_asks_the_store_for_little_more() {
+    let world = World::local();
+    let root = world.folder.path().join("s3");
+    let logs = root.join("bucket/logs").to_string_lossy().into_owned();
+    let args = ["generate", "--out", &logs, "--days", "46", "--seed", "7", "--start", "2026-10-01"];
+    world.run(&[&args[..], &["--users", "40", "--items", "30"]].concat()).expect(0);
+    let config = world.config_with(|text| text.replace(&world.base, "s3://bucket")).to_string_lossy().into_owned();
+    let server = S3::start(&root);
+    let (url, count) = counting(&server.url);
+    let asked = |command: &str, range: [&str; 2], more: &[&str]| {
+        let before = count.load(Ordering::SeqCst);
+        let mut args = vec![command, "-c", &config, "--from", range[0], "--to", range[1]];
+        QUICK.iter().for_each(|setting| args.extend(["--set", setting]));
+        args.extend(more);
+        let mut command = world.command(&args);
+        command.envs([("AWS_ENDPOINT_URL", url.as_str()), ("AWS_REGION", "us-east-1")]);
+        let ended = command.envs([("AWS_ACCESS_KEY_ID", S3::KEY), ("AWS_SECRET_ACCESS_KEY", S3::SECRET)]).output();
+        let ended = ended.unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        (count.load(Ordering::SeqCst) - before, serde_json::from_slice::<Value>(&ended.stdout).unwrap_or_default())
+    };
+    // windows of seven days: a footer for each new file, and what is asked once
+    let (ten, _) = asked("plan", ["2026-10-07", "2026-10-16"], &["--json"]);
+    let (forty, planned) = asked("plan", ["2026-10-07", "2026-11-15"], &["--json"]);
+    assert!(planned["reads"]["rows"].as_u64() > Some(0), "{}", planned["reads"]);
+    assert!(forty - ten <= 30 * 5 && ten < 100, "{ten} requests for ten days, {forty} for forty");
+    // days that were done, and would come out otherwise now
+    asked("backfill", ["2026-11-12", "2026-11-15"], &[]);
+    let stale = ["--json", "--set", "training.seed=5"];
+    let (two, planned) = asked("plan", ["2026-11-14", "2026-11-15"], &stale);
+    assert_eq!(of_days(&planned, "state"), ["stale", "stale"]);
+    let (four, planned) = asked("plan", ["2026-11-12", "2026-11-15"], &stale);
+    assert_eq!(of_days(&planned, "state"), ["stale"; 4]);
+    assert!(four - two <= 2 * 4 && two < 60, "{two} requests for two days, {four} for four");
 }

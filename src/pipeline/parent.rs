@@ -7,14 +7,14 @@ use crate::artifacts::{RunDate, Start};
 use crate::config::{StartFrom, WarmStart};
 use crate::error::Result;
 use crate::job::Job;
-use crate::publish::{self, Made};
+use crate::publish::{self, Lineage, Made};
 
 /// What the job's date starts from, given what lies in the output, and the digest of its training.
 pub async fn find(job: &Job, samples: &str) -> Result<(Start, String)> {
     let rule = &job.config.warm_start;
     let made = match rule.from {
         StartFrom::Nothing => Vec::new(),
-        StartFrom::Parent => made(job, job.date, job.date).await?,
+        StartFrom::Parent => lineage(job, job.date, job.date).await?.made,
     };
     let mut start = choose(rule, job.date, &made);
     let mut digest = digests::train(&job.config, samples, &start);
@@ -27,7 +27,7 @@ pub async fn find(job: &Job, samples: &str) -> Result<(Start, String)> {
 }
 
 /// All that the dates from `first` to `last` may have gone on from, or may go on from.
-pub async fn made(job: &Job, first: RunDate, last: RunDate) -> Result<Vec<Made>> {
+pub async fn lineage(job: &Job, first: RunDate, last: RunDate) -> Result<Lineage> {
     let oldest = first.offset(-(job.config.warm_start.max_parent_age_days.min(36_500) as i32));
     publish::lineage(&job.output, oldest, last).await
 }

@@ -21,8 +21,16 @@ pub struct Made {
     pub manifest: Option<Box<Release>>,
 }
 
-/// Every release, and what was made for the dates from `first` to `last` and never became one; in the order of date and run id.
-pub async fn lineage(output: &Store, first: RunDate, last: RunDate) -> Result<Vec<Made>> {
+/// What the runs of some dates have come to.
+pub struct Lineage {
+    /// Every release, and what passed its gates for the dates that were asked for and never became one; in the order of date and run id.
+    pub made: Vec<Made>,
+    /// The other runs of these dates: begun, refused, or ended before their publication.
+    pub begun: BTreeMap<RunDate, Vec<String>>,
+}
+
+/// For the dates from `first` to `last`.
+pub async fn lineage(output: &Store, first: RunDate, last: RunDate) -> Result<Lineage> {
     let releases = list(output).await?;
     let mut made: BTreeMap<(RunDate, String), Made> = BTreeMap::new();
     for (release, good) in judged(&releases) {
@@ -36,23 +44,27 @@ pub async fn lineage(output: &Store, first: RunDate, last: RunDate) -> Result<Ve
     let dates = days.iter().filter_map(|day| day.strip_prefix("dt=")?.parse::<RunDate>().ok());
     let dates = dates.filter(|date| first <= *date && *date <= last);
     let published = &made;
-    let withheld: Vec<Vec<Release>> = futures::stream::iter(dates)
+    let others: Vec<(RunDate, String, Option<Release>)> = futures::stream::iter(dates)
         .map(|date| async move {
             let (runs, _) = output.list_level(&keys::runs(date)).await?;
-            let mut withheld = Vec::new();
+            let mut found = Vec::new();
             for run_id in runs.into_iter().filter(|run_id| !published.contains_key(&(date, run_id.clone()))) {
-                withheld.extend(note(output, date, &run_id).await?.filter(|note| note.release == 0));
+                let withheld = note(output, date, &run_id).await?.filter(|note| note.release == 0);
+                found.push((date, run_id, withheld));
             }
-            Ok::<_, Error>(withheld)
+            Ok::<_, Error>(found)
         })
         .buffered(AT_ONCE)
-        .try_collect()
+        .try_concat()
         .await?;
-    for candidate in withheld.into_iter().flatten() {
-        let place = (candidate.date, candidate.run_id.clone());
-        made.insert(place, as_made(candidate, None, true));
+    let mut begun: BTreeMap<RunDate, Vec<String>> = BTreeMap::new();
+    for (date, run_id, withheld) in others {
+        match withheld {
+            Some(candidate) => drop(made.insert((date, run_id), as_made(candidate, None, true))),
+            None => begun.entry(date).or_default().push(run_id),
+        }
     }
-    Ok(made.into_values().collect())
+    Ok(Lineage { made: made.into_values().collect(), begun })
 }
 
 /// Every release, and whether it is still thought to be good: a rollback takes that from the release it left and from all between that

@@ -27,7 +27,7 @@ use commit::commit;
 pub use diff::{Difference, diff};
 pub use drift::between as drift_between;
 pub use gc::{Folder, Garbage, condemned, finish_removals, garbage, gc, rollback};
-pub use lineage::{Made, lineage};
+pub use lineage::{Lineage, Made, lineage};
 pub use releases::{Fault, find, list, newest, newest_ones, verify};
 
 /// Everything that is published together.

@@ -39,7 +39,8 @@ impl samples::Previous for LastRelease {
     async fn release(&self, output: &Store, date: RunDate) -> Result<Option<Release>> {
         // releases alone: no candidate is of the last of all days
         let last = RunDate(chrono::NaiveDate::MAX);
-        let made = self.made.get_or_try_init(|| publish::lineage(output, last, last)).await?;
+        let read = async || Ok::<_, Error>(publish::lineage(output, last, last).await?.made);
+        let made = self.made.get_or_try_init(read).await?;
         let usable = made.iter().filter(|made| made.good && made.as_parent.release.is_some());
         // of one date the last that was made: run ids ascend with time
         let newest = usable

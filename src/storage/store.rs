@@ -15,6 +15,8 @@ use super::ObjectWriter;
 use super::files::Seen;
 use crate::error::{Error, Kind, Result};
 
+/// Listings that many neighbouring folders are cut into, where they share them.
+const RANGES: usize = 4;
 /// Listings under way at once.
 const LISTED_AT_ONCE: usize = 8;
 
@@ -217,7 +219,7 @@ impl Store {
     /// Every object below each of the folders `names`, which lie in this one and ascend; sorted by key, as [`Store::list`] does. Where
     /// listings come in the order of keys, neighbours share one, so that few requests do for many folders.
     pub async fn list_folders(&self, names: &[String]) -> Result<BTreeMap<String, Vec<Object>>> {
-        let together = if self.lists_in_order() { names.len().div_ceil(LISTED_AT_ONCE).max(1) } else { 1 };
+        let together = if self.lists_in_order() { names.len().div_ceil(RANGES).max(1) } else { 1 };
         let chunks: Vec<BTreeMap<String, Vec<Object>>> = futures::stream::iter(names.chunks(together))
             .map(|names| self.list_neighbours(names))
             .buffered(LISTED_AT_ONCE)

@@ -81,7 +81,8 @@ pub(super) struct Draft<'a> {
     /// Digests of the stages' results, in their order, where samples can be made.
     digests: Option<[String; 6]>,
     start: Start,
-    /// The newest candidate that passed its gates.
+    /// Its candidates that passed their gates, and of them the newest, or one of the inputs of now.
+    pub own: Vec<&'a Made>,
     pub candidate: Option<&'a Made>,
     done: bool,
 }
@@ -96,14 +97,17 @@ impl<'a> Draft<'a> {
     ) -> Self {
         let start = parent::choose(&job.config.warm_start, date, made);
         let digests = samples.as_ref().ok().map(|samples| chain(job, &samples.digest, &start));
-        let own = || made.iter().filter(|made| made.as_parent.date == date);
-        let newest = |all: &mut dyn Iterator<Item = &'a Made>| all.max_by_key(|made| &made.as_parent.run_id);
+        let own: Vec<&Made> = made.iter().filter(|made| made.as_parent.date == date).collect();
+        let newest = |made: &&&Made| made.as_parent.run_id.clone();
         let wanted = digests.as_ref().map(|digests| digests[5].as_str());
-        let is_same = |made: &&Made| made.manifest.as_ref().map(|m| m.inputs_digest.as_str()) == wanted;
-        let same = wanted.and_then(|_| newest(&mut own().filter(is_same)));
+        let is_same = |made: &&&Made| {
+            wanted.is_some() && made.manifest.as_ref().map(|manifest| manifest.inputs_digest.as_str()) == wanted
+        };
+        let same = own.iter().filter(is_same).max_by_key(newest).copied();
         let done = same.is_some_and(|same| same.as_parent.release.is_some() || !question.publish)
             || same.is_some() && question.scope.last() < Stage::Publish;
-        Draft { date, samples, digests, start, candidate: same.or_else(|| newest(&mut own())), done }
+        let candidate = same.or_else(|| own.iter().max_by_key(newest).copied());
+        Draft { date, samples, digests, start, own, candidate, done }
     }
 
     /// Whether there is a candidate of the same inputs, SQL and config.
@@ -113,6 +117,10 @@ impl<'a> Draft<'a> {
 
     pub fn samples_digest(&self) -> Option<&str> {
         self.digests.as_ref().map(|digests| digests[0].as_str())
+    }
+
+    pub fn index_digest(&self) -> Option<&String> {
+        self.digests.as_ref().map(|digests| &digests[3])
     }
 
     /// The candidate that it would make, as the parent of later dates.

@@ -1,13 +1,13 @@
 //! What the stages of a date have left in the output.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
 use super::day::Draft;
 use crate::artifacts::{RunDate, SampleFacts, StageRecord, keys};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::pipeline::{Stage, records};
 use crate::storage::{Store, unseal};
@@ -18,7 +18,8 @@ const AT_ONCE: usize = 8;
 /// Which dates have anything in the output, from one listing each.
 pub(super) struct Output {
     samples: BTreeSet<RunDate>,
-    runs: BTreeSet<RunDate>,
+    /// Runs that did not come to their end.
+    begun: BTreeMap<RunDate, Vec<String>>,
     /// Candidates that a gate refused.
     refused: HashMap<RunDate, Vec<String>>,
 }
@@ -45,11 +46,9 @@ impl Left {
 }
 
 impl Output {
-    pub async fn list(output: &Store) -> Result<Output> {
-        let dates = async |folder: &str| -> Result<BTreeSet<RunDate>> {
-            let (folders, _) = output.list_level(folder).await?;
-            Ok(folders.iter().filter_map(|folder| folder.strip_prefix("dt=")?.parse().ok()).collect())
-        };
+    pub async fn list(output: &Store, begun: BTreeMap<RunDate, Vec<String>>) -> Result<Output> {
+        let (folders, _) = output.list_level(keys::SAMPLES).await?;
+        let samples = folders.iter().filter_map(|folder| folder.strip_prefix("dt=")?.parse().ok()).collect();
         let mut refused: HashMap<RunDate, Vec<String>> = HashMap::new();
         for object in output.list(keys::REJECTED).await? {
             let date = object.key.split('/').nth(1).and_then(|folder| folder.strip_prefix("dt=")?.parse().ok());
@@ -57,15 +56,14 @@ impl Output {
                 refused.entry(date).or_default().push(object.key);
             }
         }
-        Ok(Output { samples: dates(keys::SAMPLES).await?, runs: dates(keys::RUNS).await?, refused })
+        Ok(Output { samples, begun, refused })
     }
 
     /// What the stages of a date that is not done have left.
     pub async fn left(&self, job: &Job, draft: &Draft<'_>) -> Result<Left> {
         let mut left = Left { has_candidate: draft.candidate.is_some(), ..Left::default() };
-        if self.runs.contains(&draft.date) {
-            left.finished = finished(&job.output, draft.date).await?;
-        }
+        let runs = self.begun.get(&draft.date).map(Vec::as_slice).unwrap_or_default();
+        left.finished = finished(&job.output, draft, runs).await?;
         if self.samples.contains(&draft.date) {
             self.samples(job, draft, &mut left).await?;
         }
@@ -78,13 +76,17 @@ impl Output {
 
     async fn samples(&self, job: &Job, draft: &Draft<'_>, left: &mut Left) -> Result<()> {
         let output = &job.output;
-        if let Some(digest) = draft.samples_digest()
+        let manifest = draft.candidate.and_then(|candidate| candidate.manifest.as_ref());
+        // the folder of a candidate's samples tells whether they are those of now
+        let same = |digest: &str| {
+            manifest.is_some_and(|manifest| manifest.samples.starts_with(&keys::samples(draft.date, digest)))
+        };
+        if let Some(digest) = draft.samples_digest().filter(|digest| !same(digest))
             && let Some(done) = records::noted::<SampleFacts>(output, draft.date, Stage::Samples, digest).await?
         {
             left.finished.insert((Stage::Samples, digest.to_string()));
             left.samples = Some(done.record.facts);
         }
-        let manifest = draft.candidate.and_then(|candidate| candidate.manifest.as_ref());
         let folder = match manifest {
             Some(manifest) => Some(manifest.samples.clone()),
             None if left.samples.is_none() => newest_attempt(output, draft.date).await?,
@@ -102,24 +104,35 @@ impl Output {
     }
 }
 
-/// The stages of all runs of a date, with their digests.
-async fn finished(output: &Store, date: RunDate) -> Result<BTreeSet<(Stage, String)>> {
-    let (runs, _) = output.list_level(&keys::runs(date)).await?;
+/// The stages of all runs of a date, with their digests: of candidates by what they say of themselves, of `runs` by the manifests.
+async fn finished(output: &Store, draft: &Draft<'_>, runs: &[String]) -> Result<BTreeSet<(Stage, String)>> {
+    let mut known = BTreeSet::new();
+    let mut places: Vec<(Stage, String)> = Vec::new();
+    for made in &draft.own {
+        let digests = &made.as_parent.digests;
+        known.insert((Stage::Train, digests.model.clone()));
+        known.insert((Stage::Embed, digests.embeddings.clone()));
+        known.insert((Stage::Index, digests.index.clone()));
+        // what comes after the index is asked for where that is the same
+        if draft.index_digest() == Some(&digests.index) {
+            places.push((Stage::Evaluate, records::stage_folder(draft.date, &made.as_parent.run_id, Stage::Evaluate)));
+        }
+    }
     let stages = [Stage::Train, Stage::Embed, Stage::Index, Stage::Evaluate];
-    let places: Vec<(Stage, String)> = runs
-        .iter()
-        .flat_map(|run_id| stages.map(|stage| (stage, records::stage_folder(date, run_id, stage))))
-        .collect();
-    futures::stream::iter(places)
+    let all = |run_id: &String| stages.map(|stage| (stage, records::stage_folder(draft.date, run_id, stage)));
+    places.extend(runs.iter().flat_map(all));
+    let read: Vec<(Stage, String)> = futures::stream::iter(places)
         .map(|(stage, folder)| async move {
             let manifest = output.get(&format!("{folder}/{}", keys::MANIFEST)).await?;
             let value = manifest.and_then(|bytes| unseal::<Value>(&bytes).ok());
-            Ok(value.and_then(|value| Some((stage, value["inputs_digest"].as_str()?.to_string()))))
+            Ok::<_, Error>(value.and_then(|value| Some((stage, value["inputs_digest"].as_str()?.to_string()))))
         })
         .buffer_unordered(AT_ONCE)
         .try_filter_map(async |found| Ok(found))
         .try_collect()
-        .await
+        .await?;
+    known.extend(read);
+    Ok(known)
 }
 
 /// The newest attempt at any samples of a date.

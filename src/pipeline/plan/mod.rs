@@ -48,15 +48,16 @@ pub struct Plan {
 /// Plans the dates of `question`, as things are now: what a date would go on from is asked as if the missing ones before it had run.
 pub async fn plan(job: &Job, question: &Question) -> Result<Plan> {
     let recipe = Recipe::open(job, &LastRelease::shared(), question.first, question.last).await?;
-    let made = parent::made(job, question.first, question.last).await?;
-    let output = Output::list(&job.output).await?;
+    let lineage = parent::lineage(job, question.first, question.last).await?;
+    let made = &lineage.made;
+    let output = Output::list(&job.output, lineage.begun).await?;
     let mut drafts = Vec::new();
     for date in question.first.to(question.last) {
         let samples = match recipe.plan(date).await {
             Err(Unlisted::Failed(error)) => return Err(error),
             other => other,
         };
-        drafts.push(Draft::new(job, question, date, samples, &made));
+        drafts.push(Draft::new(job, question, date, samples, made));
     }
     let output = &output;
     let left = futures::stream::iter(&drafts)
@@ -68,7 +69,7 @@ pub async fn plan(job: &Job, question: &Question) -> Result<Plan> {
     let mut and_to_come = made.clone();
     let mut days = Vec::new();
     for (draft, left) in drafts.iter().zip(&left) {
-        let day = draft.day(job, question, left.as_ref(), &and_to_come, &made);
+        let day = draft.day(job, question, left.as_ref(), &and_to_come, made);
         if matches!(day.state, State::Missing | State::Unfinished) {
             and_to_come.extend(draft.to_come(job, &and_to_come));
         }
