@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::named::{histories, name_column, set_flag, users_time};
 use super::names::{Names, hard_from};
 use super::parse::{SqlFile, parse};
+use super::placeholders::{histories, name_column, set_flag, users_time};
 use crate::artifacts::contracts;
 use crate::config::Config;
 use crate::error::{Error, Result, did_you_mean};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::files::{Files, load};
-use super::named::histories;
 use super::names::{Names, hard_from};
 use super::order::{after_date, is_previous, order, reads};
 use super::params::{bind, params};
 use super::parse::SqlFile;
+use super::placeholders::histories;
 use super::previous::{self, Releases};
 use super::timeless::timeless_joins;
 use crate::artifacts::{InputFile, Origins, PreviousRelease, RunDate};
