@@ -27,6 +27,8 @@ const MEANT: [&str; 7] = ["user_id", "item_id", "event_time", "sample_id", "weig
 const PERSONAL: [&str; 6] = ["email", "phone", "password", "address", "birthday", "ip_address"];
 /// Up to so many values are few.
 const FEW: usize = 20;
+/// Below this the largest of a number's values is not far from the others.
+const LARGE: f64 = 50.0;
 /// A text with more values than this, nearly all of them different, is no category.
 const MANY: usize = 1000;
 
@@ -106,7 +108,7 @@ fn settings(column: &ColumnSeen, format: Format) -> Result<Found, String> {
         Bigint | Double => {
             let (min, max) = (column.min.unwrap_or(0.0), column.max.unwrap_or(0.0));
             let why = format!("{} to {}", short(min), short(max));
-            if min >= 0.0 && max > 10.0 * column.mean {
+            if min >= 0.0 && max > (10.0 * column.mean).max(LARGE) {
                 plain("{kind: numeric, transform: log1p}".into(), format!("{why}, few of them large"))
             } else if kind == Bigint && distinct <= 200 {
                 plain("{kind: bucketized, buckets: 8, dim: 4}".into(), format!("{distinct} values, {why}"))
@@ -117,6 +119,7 @@ fn settings(column: &ColumnSeen, format: Format) -> Result<Found, String> {
         Varchar if column.timed * 2 > column.values => {
             Err("a time: turn it into an age, in days for example, in the SQL".into())
         }
+        Varchar if distinct <= FEW => plain(format!("{{kind: categorical, dim: {dim}}}"), format!("{distinct} values")),
         Varchar if column.barred * 3 > column.values => {
             let settings = "{kind: ids, dim: 16, max_length: 50}".to_string();
             let why = "texts with `|` between values".to_string();
@@ -131,7 +134,7 @@ fn settings(column: &ColumnSeen, format: Format) -> Result<Found, String> {
             let why = "texts with `,` between values".to_string();
             Ok(("{kind: ids, dim: 16, max_length: 50}".into(), expression, kind, why))
         }
-        Varchar if column.worded * 2 > column.values && distinct > FEW => {
+        Varchar if column.worded * 2 > column.values => {
             plain("{kind: text, dim: 16}".into(), "texts of several words".into())
         }
         Varchar if is_id(&name) => plain("{kind: id, dim: 16, min_count: 2}".into(), format!("{distinct} ids")),
