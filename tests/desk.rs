@@ -60,7 +60,7 @@ fn init_writes_a_config_for_other_names_and_types_and_the_job_runs_with_it() {
     ];
     let made = world.run(&init).expect(0);
     assert!(
-        made.stdout.contains("ok, 0 warnings") && made.stdout.contains("twotower run -c job/job.yaml"),
+        made.stdout.contains("\nok, ") && made.stdout.contains("twotower run -c job/job.yaml"),
         "{}",
         made.stdout
     );
