@@ -59,11 +59,7 @@ fn init_writes_a_config_for_other_names_and_types_and_the_job_runs_with_it() {
         "job",
     ];
     let made = world.run(&init).expect(0);
-    assert!(
-        made.stdout.contains("\nok, ") && made.stdout.contains("twotower run -c job/job.yaml"),
-        "{}",
-        made.stdout
-    );
+    assert!(made.stdout.contains("\nok, ") && made.stdout.contains("twotower run -c job/job.yaml"), "{}", made.stdout);
     let read = |name: &str| fs::read_to_string(world.folder.path().join("job").join(name)).unwrap();
     let folder = world.folder.path().canonicalize().unwrap().to_string_lossy().into_owned();
     let written = ["job.yaml", "sql/impressions.sql", "sql/items.sql", "sql/users.sql"].map(read).join("---\n");

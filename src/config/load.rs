@@ -186,10 +186,17 @@ fn check_version(text: &str, file: &str) -> Result<()> {
     let value: Value = serde_yaml::from_str(text).map_err(|error| explain(&error, file))?;
     match value.get("version") {
         Some(Value::Number(number)) if number.as_u64() == Some(u64::from(VERSION)) => Ok(()),
-        Some(other) => Err(Error::config(format!(
-            "{file}: version: found {}, expected {VERSION}; this config was written for another version of twotower: see CHANGELOG.md for what changed",
-            serde_yaml::to_string(other).unwrap_or_default().trim()
-        ))),
+        Some(other) => {
+            let advice = match other.as_u64() {
+                Some(number) if number > u64::from(VERSION) => {
+                    format!("it was written for a newer twotower than this one ({}): update the program", env!("CARGO_PKG_VERSION"))
+                }
+                Some(_) => "it was written for an older twotower: CHANGELOG.md says what changed, key by key".to_string(),
+                None => format!("write `version: {VERSION}`"),
+            };
+            let found = serde_yaml::to_string(other).unwrap_or_default();
+            Err(Error::config(format!("{file}: version: found {}, expected {VERSION}; {advice}", found.trim())))
+        }
         None => Err(Error::config(format!("{file}: no key `version`; write `version: {VERSION}` at the top"))),
     }
 }

@@ -1,5 +1,6 @@
 //! The object store: one way to reach local folders, S3 and (in tests) memory, and Parquet shards on it.
 
+mod blame;
 mod credentials;
 #[cfg(test)]
 pub mod damage;
@@ -19,6 +20,7 @@ mod staged;
 mod store;
 mod write;
 
+pub use blame::{Blame, blame};
 pub use files::FileEntry;
 pub use guard::{guarded, guarded_future, guarded_stream};
 pub use lease::{Clock, Holder, Lease, Turn, release_held, user_and_host};

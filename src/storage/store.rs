@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::ObjectWriter;
+use super::blame::{Blame, blame};
 use super::files::Seen;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Listings that many neighbouring folders are cut into, where they share them.
 const RANGES: usize = 4;
@@ -209,7 +210,7 @@ impl Store {
         let found: Result<Vec<_>, _> = self.inner.list(Some(&prefix)).try_collect().await;
         let mut objects: Vec<Object> = match found {
             Ok(found) => found.into_iter().map(|meta| self.object(meta)).collect(),
-            Err(object_store::Error::NotFound { .. }) => Vec::new(),
+            Err(error) if self.is_no_folder(&error) => Vec::new(),
             Err(error) => return Err(self.explain(error, "list", folder)),
         };
         objects.sort_by(|a, b| a.key.cmp(&b.key));
@@ -275,7 +276,7 @@ impl Store {
                 objects.sort_by(|a, b| a.key.cmp(&b.key));
                 Ok((folders, objects))
             }
-            Err(object_store::Error::NotFound { .. }) => Ok((Vec::new(), Vec::new())),
+            Err(error) if self.is_no_folder(&error) => Ok((Vec::new(), Vec::new())),
             Err(error) => Err(self.explain(error, "list", folder)),
         }
     }
@@ -307,41 +308,14 @@ impl Store {
 
     /// An object_store error in the operator's words.
     pub fn explain(&self, error: object_store::Error, doing: &str, key: &str) -> Error {
-        use object_store::Error::*;
-        let url = self.url_of(key);
-        let text = full_text(&error);
-        let (kind, advice) = match &error {
-            _ if expired(&text) => (
-                Kind::Transient,
-                "the job's credentials have expired; run it again with new ones, what was finished is kept",
-            ),
-            _ if text.contains("NoSuchUpload") => (Kind::Transient, "the store has lost the upload; try again"),
-            NotFound { .. } => (Kind::Config, "it does not exist; look at the path and bucket in the config"),
-            PermissionDenied { .. } => (Kind::Config, "permission was denied; the job's credentials must allow it"),
-            Unauthenticated { .. } => (
-                Kind::Config,
-                "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role",
-            ),
-            _ if full(&text) => (
-                Kind::Transient,
-                "the disk is full, or a limit on the size of files is reached; make room and run it again, what was finished is kept",
-            ),
-            _ if text.contains("Permission denied") || text.contains("Read-only file system") => {
-                (Kind::Config, "permission was denied; the job's user must be able to do that")
-            }
-            _ if text.contains("Not a directory") || text.contains("Is a directory") => {
-                (Kind::Config, "a file stands where a folder is needed, or the other way round")
-            }
-            _ if text.contains("InvalidAccessKeyId") || text.contains("SignatureDoesNotMatch") => (
-                Kind::Config,
-                "the store does not accept the credentials; look at AWS_ACCESS_KEY_ID, AWS_PROFILE or the role",
-            ),
-            _ if text.contains("PermanentRedirect") || text.contains("AuthorizationHeaderMalformed") => {
-                (Kind::Config, "the bucket is in another region; set AWS_REGION")
-            }
-            _ => (Kind::Transient, "the store did not answer as it should; try again"),
-        };
-        Error::new(kind, format!("cannot {doing} {url}: {advice}")).caused_by(error)
+        let Blame { kind, advice, said } = blame(&error, doing);
+        tracing::debug!(key, doing, "the store's error in full: {}", full_text(&error));
+        Error::new(kind, format!("cannot {doing} {}: {advice}", self.url_of(key))).caused_by(said)
+    }
+
+    /// Whether a list that is "not found" is that of a folder without objects: S3 lists those, and finds no bucket with others.
+    fn is_no_folder(&self, error: &object_store::Error) -> bool {
+        matches!(error, object_store::Error::NotFound { .. }) && !self.root.scheme().starts_with("s3")
     }
 }
 

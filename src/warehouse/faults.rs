@@ -43,21 +43,13 @@ pub fn store_fault(error: &(dyn StdError + 'static), doing: &str) -> Option<Erro
 }
 
 fn named_store_fault(fault: &object_store::Error, doing: &str) -> Error {
-    use object_store::Error::*;
-    if storage::expired(&storage::full_text(fault)) {
+    if let object_store::Error::NotFound { path, .. } = fault {
         return Error::transient(format!(
-            "cannot read {doing}: the job's credentials have expired; run it again with new ones, what was finished is kept"
+            "{path} was there when it was listed and is gone; run the job again, it lists anew"
         ));
     }
-    match fault {
-        NotFound { path, .. } => Error::transient(format!(
-            "{path} was there when it was listed and is gone; run the job again, it lists anew"
-        )),
-        PermissionDenied { .. } | Unauthenticated { .. } => {
-            Error::config(format!("cannot read {doing}: the store does not allow it; look at the job's credentials"))
-        }
-        _ => Error::transient(format!("cannot read {doing}: the store did not answer as it should; try again")),
-    }
+    let storage::Blame { kind, advice, said } = storage::blame(fault, "read");
+    Error::new(kind, format!("cannot read {doing}: {advice}; {said}"))
 }
 
 /// Whether an execution failed because it may not have more memory.
