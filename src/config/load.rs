@@ -189,9 +189,14 @@ fn check_version(text: &str, file: &str) -> Result<()> {
         Some(other) => {
             let advice = match other.as_u64() {
                 Some(number) if number > u64::from(VERSION) => {
-                    format!("it was written for a newer twotower than this one ({}): update the program", env!("CARGO_PKG_VERSION"))
+                    format!(
+                        "it was written for a newer twotower than this one ({}): update the program",
+                        env!("CARGO_PKG_VERSION")
+                    )
                 }
-                Some(_) => "it was written for an older twotower: CHANGELOG.md says what changed, key by key".to_string(),
+                Some(_) => {
+                    "it was written for an older twotower: CHANGELOG.md says what changed, key by key".to_string()
+                }
                 None => format!("write `version: {VERSION}`"),
             };
             let found = serde_yaml::to_string(other).unwrap_or_default();
