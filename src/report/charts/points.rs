@@ -62,11 +62,12 @@ impl Points {
                 ));
                 if point.chosen {
                     // beside the point, on the side with more room; those of two series not on each other
-                    let below = if nth % 2 == 0 { 16.0 } else { -9.0 };
+                    let line = 14.0 * nth as f64;
+                    let beside = if y > (TOP + bottom) / 2.0 { y - 9.0 - line } else { y + 16.0 + line };
                     let (to, anchor) = if x > (LEFT + RIGHT) / 2.0 { (x - 10.0, "end") } else { (x + 10.0, "start") };
                     frame.add(format_args!(
                         "<text class=\"told\" x=\"{to:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
-                        (y + below).clamp(TOP + 10.0, bottom - 6.0),
+                        beside,
                         escape(&point.name)
                     ));
                 }
