@@ -1,6 +1,6 @@
 //! What an object store's error means for the operator: whose fault, what to do, and what the service said, in a line.
 
-use super::store::{expired, full, full_text};
+use super::store::{beyond, expired, full, full_text};
 use crate::error::Kind;
 
 pub struct Blame {
@@ -28,6 +28,7 @@ fn advice(error: &object_store::Error, text: &str, doing: &str) -> (Kind, String
             Kind::Transient,
             "the job's credentials have expired; run it again with new ones, what was finished is kept".into(),
         ),
+        _ if beyond(text) => config("it is damaged: it tells of bytes beyond its end; write it anew".into()),
         _ if has(&["NoSuchUpload"]) => (Kind::Transient, "the store has lost the upload; try again".into()),
         _ if has(&["NoSuchBucket"]) => config(format!(
             "there is no such bucket at {endpoint}; look at the bucket in the config, and at AWS_ENDPOINT_URL if it is not with AWS"

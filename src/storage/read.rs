@@ -233,4 +233,18 @@ mod tests {
         })
         .await;
     }
+
+    #[tokio::test]
+    async fn a_file_that_tells_of_bytes_beyond_its_end_is_damaged_and_not_worth_another_try() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in ["memory://read-beyond", folder.path().to_str().unwrap()] {
+            let store = crate::storage::open(url).unwrap();
+            store.put("a", "x").await.unwrap();
+            for range in [5..9, 9..5, 0..u64::MAX] {
+                let Err(error) = store.object_store().get_range(&store.path_of("a"), range).await else { continue };
+                let error = store.explain(error, "read", "a");
+                assert_eq!(error.kind, Kind::Config, "{error}");
+            }
+        }
+    }
 }

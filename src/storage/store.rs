@@ -324,6 +324,19 @@ pub fn expired(text: &str) -> bool {
     ["ExpiredToken", "TokenRefreshRequired", "RequestExpired"].iter().any(|code| text.contains(code))
 }
 
+/// Whether a store was asked for bytes that an object does not have: whoever asked went by what a damaged file says of itself.
+pub(super) fn beyond(text: &str) -> bool {
+    let words = [
+        "non-2xx status code: 416",
+        "Wanted range starting at",
+        "Range started at",
+        "is larger than system memory limit",
+        "Out of range of file",
+        "Requested range was invalid",
+    ];
+    words.iter().any(|words| text.contains(words))
+}
+
 /// Whether an error's text is the operating system's about a disk, a quota, or a limit on the size of files.
 pub fn full(text: &str) -> bool {
     ["No space left on device", "Disk quota exceeded", "File too large"].iter().any(|words| text.contains(words))

@@ -72,7 +72,7 @@ fn a_full_disk_under_spilled_rows_is_worth_another_try_however_it_is_wrapped() {
     use datafusion::arrow::error::ArrowError;
     use datafusion::error::DataFusionError;
     let full = || std::io::Error::from_raw_os_error(libc::ENOSPC);
-    let wrapped = ArrowError::IoError("cannot write a batch".into(), full());
+    let wrapped = ArrowError::IoError(full().to_string(), full());
     for error in [DataFusionError::IoError(full()), DataFusionError::ArrowError(Box::new(wrapped), None)] {
         let error = super::explain_execution(error, "positives", "positives.sql", "1GiB");
         assert_eq!(error.kind, crate::error::Kind::Transient);
