@@ -142,9 +142,9 @@ async fn lineage_tells_begin_and_end_of_one_run_and_who_started_it() {
     let asked = asked.lock().unwrap().clone();
     let events: Vec<Value> = asked.iter().map(|asked| serde_json::from_str(&asked.body).unwrap()).collect();
     let kinds: Vec<&str> = events.iter().map(|event| event["eventType"].as_str().unwrap()).collect();
-    // the START of a run that was dropped at once may never have left
+    // the START of a run that was dropped at once may never leave, or arrive late
     assert_eq!(kinds[..4], ["START", "COMPLETE", "START", "FAIL"]);
-    assert_eq!(kinds.last(), Some(&"ABORT"));
+    assert!(kinds[4..].contains(&"ABORT"), "{kinds:?}");
     assert!(asked.iter().all(|asked| asked.line == "POST /api/v1/lineage"), "{asked:?}");
     assert!(asked.iter().all(|asked| asked.head.contains("authorization: bearer key")), "{asked:?}");
     let (start, complete) = (&events[0], &events[1]);
