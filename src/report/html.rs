@@ -120,7 +120,9 @@ impl Table {
             out += if *marked { "<tr class=\"marked\">" } else { "<tr>" };
             for (at, (cell, class)) in cells.iter().zip(&class).enumerate() {
                 let tag = if at == 0 { "th scope=\"row\"" } else { "td" };
-                write!(out, "<{tag}{class}>{}</{}>", cell.0, &tag[..2]).expect("a string takes text");
+                // names of tables and gates may break after an underscore
+                let cell = if at == 0 { cell.0.replace('_', "_<wbr>") } else { cell.0.clone() };
+                write!(out, "<{tag}{class}>{cell}</{}>", &tag[..2]).expect("a string takes text");
             }
             out += "</tr>";
         }
