@@ -248,7 +248,7 @@ fn schedules_of_mixed_faults_end_in_the_same_release_or_with_75() {
 #[test]
 #[ignore = "takes minutes; `make soak` runs it"]
 fn at_ten_percent_of_503_and_five_of_429_the_job_takes_at_most_twice_the_time() {
-    let world = World::s3().with_logs(7, &["--users", "4000", "--items", "2000"]);
+    let world = World::s3().with_logs(7, &[]);
     world.config();
     let mut world = world.through(|_| Fault::None);
     let mut ratios = Vec::new();
