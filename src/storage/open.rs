@@ -79,7 +79,7 @@ fn s3(bucket: &str, prefix: &str) -> Result<Store> {
     }
     // soon at first, since one request in a hundred that is refused should not be felt; then ever more seldom
     let backoff =
-        BackoffConfig { init_backoff: Duration::from_millis(50), max_backoff: Duration::from_secs(5), base: 3.0 };
+        BackoffConfig { init_backoff: Duration::from_millis(5), max_backoff: Duration::from_secs(5), base: 3.0 };
     // the time decides, not the number
     let retry = RetryConfig { backoff, max_retries: 1000, retry_timeout: patience() };
     let client = ClientOptions::new().with_timeout(REQUEST).with_connect_timeout(Duration::from_secs(5));
