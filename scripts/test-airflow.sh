@@ -15,6 +15,7 @@ fail() { echo "test-airflow: $*" >&2; exit 1; }
 
 environment() {
     local python=${PYTHON:-python3} wanted
+    command -v "$python" >/dev/null || scripts/setup.sh python3 python3-venv
     "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' ||
         fail "Airflow needs Python 3.11 to 3.13, this is $("$python" --version); name another one with PYTHON=…"
     venv=${CARGO_TARGET_DIR:-$root/target}/airflow

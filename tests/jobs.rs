@@ -1,12 +1,16 @@
 //! What lies in `jobs/`, and every `twotower …` command line that a person or a scheduler would copy from this repository: the
 //! manifests are what Argo and Kubernetes take, the command lines what the program takes.
 
+mod common;
+
 #[path = "jobs/argo.rs"]
 mod argo;
 #[path = "jobs/commands.rs"]
 mod commands;
 #[path = "jobs/objects.rs"]
 mod objects;
+#[path = "jobs/places.rs"]
+mod places;
 
 use std::collections::BTreeSet;
 use std::fs;
