@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Time and peak memory of each stage on larger synthetic logs; then the speed of training beside PyTorch, and what this machine can
-# do at most (benches/peers). All below demo/bench; a finished bench is removed first, so that no stage is skipped.
+# Time and peak memory of each stage on larger synthetic logs; then the sample tables beside DuckDB and PySpark (benches/samples); then the
+# speed of training beside PyTorch, and what this machine can do at most (benches/peers). All below demo/bench and demo/bench-samples; a
+# finished bench is removed first, so that no stage is skipped.
 #
 #     scripts/bench.sh [USERS] [ITEMS]
 #
-# TWOTOWER names the program to measure, PYTHON a Python with what benches/peers/requirements.txt lists.
+# TWOTOWER names the program to measure, PYTHON a Python with what the requirements.txt of both benches list. IMPRESSIONS sets the
+# size of the sample tables' logs (10,000,000).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -30,6 +32,12 @@ for stage in samples train embed index evaluate publish; do
     wait "$process"
     printf '%-10s %10.1f %12d\n' "$stage" "$((($(date +%s%N) - began) / 1000000))e-3" $((peak / 1024))
 done
+
+echo
+# Spark wants Java
+command -v java >/dev/null || scripts/setup.sh default-jre-headless
+python=$(scripts/python.sh benches/samples/requirements.txt)
+"$python" benches/samples/compare.py --program "$twotower" --impressions "${IMPRESSIONS:-10000000}"
 
 echo
 # torch.compile wants Python's headers
