@@ -7,7 +7,9 @@ use datafusion::arrow::compute::kernels::cmp::distinct;
 use datafusion::arrow::compute::{and, concat_batches, not};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
-use tracing::warn;
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::task::JoinHandle;
+use tracing::{Instrument, warn};
 
 use super::columns::Shape;
 use super::measure::{Measure, Measured};
@@ -26,6 +28,8 @@ use crate::warehouse::{Joins, diagnose, execute, explain_execution, is_out_of_me
 
 /// Rows handed to the encoder at a time. Fixed, because page boundaries follow them and files must not depend on threads.
 const CHUNK: usize = 8192;
+/// Chunks that wait for the encoder, at most.
+const CHUNKS_AHEAD: usize = 8;
 
 /// Builds the table of `file` below `folder` and makes it readable for the next ones; returns what was counted on the way, too.
 pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &str) -> Result<(TableFacts, Measured)> {
@@ -90,32 +94,67 @@ async fn attempt(
     planned: &PlannedTable,
     target: &str,
     (joins, bar): (Joins, &Bar),
-) -> Result<(Vec<FileEntry>, Checks, Measure), Failure> {
+) -> Result<Table, Failure> {
     let plan = planner.physical(planned, file, joins).await?;
     // an attempt before this one counted too
     planner.warehouse.dropped.take();
     let context = std::sync::Arc::new((&planner.warehouse.state_with(joins)).into());
     let mut stream = execute(plan.clone(), context)?;
     let schema = planned.shape.schema.clone();
-    let mut writer = ShardWriter::new(&job.output, target, schema.clone(), job.config.samples.rows_per_file);
-    let mut checks = Checks::default();
-    let mut measure = Measure::new(&planned.shape);
+    let writer = ShardWriter::new(&job.output, target, schema.clone(), job.config.samples.rows_per_file);
+    let (sender, receiver) = channel(CHUNKS_AHEAD);
+    // a task of its own: encoding and hashing a chunk take as long as sorting it, and the engine goes on meanwhile
+    let writing = AbortOnDrop(tokio::spawn(write(receiver, writer, planned.shape.clone()).in_current_span()));
     let mut chunks = Chunks { schema, held: Vec::new(), rows: 0 };
-    while let Some(batch) = watch::next(&mut stream, &plan, checks.rows, bar).await {
+    let mut rows = 0;
+    while let Some(batch) = watch::next(&mut stream, &plan, rows, bar).await {
         job.stop.check()?;
-        chunks.push(batch?)?;
+        let batch = batch?;
+        rows += batch.num_rows() as u64;
+        chunks.push(batch)?;
         while let Some(chunk) = chunks.next(CHUNK)? {
-            checks.look_at(&chunk, &planned.shape)?;
-            measure.look_at(&chunk)?;
-            writer.write(&chunk).await?;
+            // a writer that has failed takes no more: its own error is told below
+            if sender.send(chunk).await.is_err() {
+                return writing.outcome().await;
+            }
         }
     }
     while let Some(chunk) = chunks.next(1)? {
-        checks.look_at(&chunk, &planned.shape)?;
+        if sender.send(chunk).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    writing.outcome().await
+}
+
+type Table = (Vec<FileEntry>, Checks, Measure);
+
+/// Checks and writes chunks as they come.
+async fn write(mut chunks: Receiver<RecordBatch>, mut writer: ShardWriter, shape: Shape) -> Result<Table, Failure> {
+    let mut checks = Checks::default();
+    let mut measure = Measure::new(&shape);
+    while let Some(chunk) = chunks.recv().await {
+        checks.look_at(&chunk, &shape)?;
         measure.look_at(&chunk)?;
         writer.write(&chunk).await?;
     }
     Ok((writer.finish().await?, checks, measure))
+}
+
+/// A writer that does not outlive the query that it writes for.
+struct AbortOnDrop(JoinHandle<Result<Table, Failure>>);
+
+impl AbortOnDrop {
+    async fn outcome(mut self) -> Result<Table, Failure> {
+        (&mut self.0).await.unwrap_or_else(|error| Err(Error::internal("a writer ended early").caused_by(error).into()))
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Cuts batches of any size into chunks of one size.
