@@ -1,33 +1,49 @@
 -- One row a click, with what the user had clicked before it and the features of `users`.
 with
-    -- clicks of one instant must not see each other, so they make one row
-    moments as (
-        select user_id, event_time, array_agg(item_id order by item_id) as items
+    -- each click's place among those of its user, counted from 0, and how many he had made before that instant: clicks of one
+    -- instant must not see each other
+    placed as (
+        select
+            user_id,
+            item_id,
+            event_time,
+            -- unsigned numbers mixed with a BIGINT would turn into decimals
+            cast(row_number() over (partition by user_id order by event_time, item_id) as bigint) - 1 as place,
+            cast(rank() over (partition by user_id order by event_time) as bigint) - 1 as earlier
         from liked
         where not held_out
-        group by user_id, event_time
     ),
-    -- the moments strictly before, enough of them to fill a history
-    histories as (
-        select
-            user_id,
-            event_time,
-            items,
-            array_agg(items) over (
-                partition by user_id
-                order by event_time
-                rows between $history_length preceding and 1 preceding
-            ) as earlier
-        from moments
+    -- clicks in blocks of one history's length: what a history holds lies in two blocks, however many clicks a user has
+    blocks as (
+        select user_id, place / $history_length as block, array_agg(item_id order by place) as items
+        from placed
+        group by user_id, place / $history_length
     ),
-    -- one row an item again; histories are newest first
+    pairs as (
+        select user_id, block, items, lag(items) over (partition by user_id order by block) as before
+        from blocks
+    ),
+    -- of the block with the last click before, and the block before that one, the newest clicks, newest first
     samples as (
         select
-            user_id,
-            event_time,
-            unnest(items) as item_id,
-            array_slice(array_reverse(flatten(earlier)), 1, $history_length) as history
-        from histories
+            p.user_id,
+            p.item_id,
+            p.event_time,
+            array_reverse(
+                array_slice(
+                    array_concat(coalesce(b.before, make_array()), b.items),
+                    greatest(
+                        array_length(coalesce(b.before, make_array())) + (p.earlier - 1) % $history_length
+                        + 2 - $history_length,
+                        1
+                    ),
+                    array_length(coalesce(b.before, make_array())) + (p.earlier - 1) % $history_length + 1
+                )
+            ) as history
+        from pairs as b
+        right join placed as p
+            on b.user_id = p.user_id
+            and b.block = case when p.earlier > 0 then (p.earlier - 1) / $history_length end
     )
 select
     stable_hash($seed, s.user_id, s.item_id, s.event_time) as sample_id,
