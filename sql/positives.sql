@@ -20,8 +20,16 @@ with
         group by user_id, place / $history_length
     ),
     pairs as (
-        select user_id, block, items, lag(items) over (partition by user_id order by block) as before
-        from blocks
+        select
+            user_id,
+            block,
+            array_concat(coalesce(before, make_array()), items) as items,
+            -- a block that has another after it is full
+            case when before is null then 0 else $history_length end as before
+        from (
+            select user_id, block, items, lag(items) over (partition by user_id order by block) as before
+            from blocks
+        )
     ),
     -- of the block with the last click before, and the block before that one, the newest clicks, newest first
     samples as (
@@ -31,13 +39,9 @@ with
             p.event_time,
             array_reverse(
                 array_slice(
-                    array_concat(coalesce(b.before, make_array()), b.items),
-                    greatest(
-                        array_length(coalesce(b.before, make_array())) + (p.earlier - 1) % $history_length
-                        + 2 - $history_length,
-                        1
-                    ),
-                    array_length(coalesce(b.before, make_array())) + (p.earlier - 1) % $history_length + 1
+                    b.items,
+                    greatest(b.before + (p.earlier - 1) % $history_length + 2 - $history_length, 1),
+                    b.before + (p.earlier - 1) % $history_length + 1
                 )
             ) as history
         from pairs as b
