@@ -113,6 +113,8 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bytes() {
         "training.history_dropout=0.1",
         "training.metrics_steps=3",
         "training.self_mined={per_positive: 2, from_epoch: 1, rank_from: 11, rank_to: 60}",
+        // the last kill is in the last epoch
+        "training.early_stopping.patience=0",
     ];
     let world = world();
     let expected = expected(&world, &[&settings[..], &["training.checkpoint.per_epoch=false"]].concat());
