@@ -23,8 +23,9 @@ environment() {
     if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
         say "installing Airflow into $venv"
         rm -rf "$venv"
-        "$python" -m venv "$venv" 2>/dev/null || { scripts/setup.sh python3-venv; "$python" -m venv "$venv"; }
-        "$venv/bin/pip" install --quiet --disable-pip-version-check -r jobs/airflow/requirements.txt
+        "$python" -m venv "$venv" 2>/dev/null || { scripts/setup.sh python3-venv && "$python" -m venv "$venv"; } || exit 75
+        # 75: Airflow cannot be had now, which says nothing of the DAGs
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r jobs/airflow/requirements.txt || exit 75
         echo "$wanted" >"$venv/installed"
     fi
     export PATH=$venv/bin:$PATH

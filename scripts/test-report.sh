@@ -6,7 +6,8 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-scripts/setup.sh chromium chromium-driver python3
+# 75: the browser cannot be had now, which says nothing of the reports
+scripts/setup.sh chromium chromium-driver python3 || exit 75
 [ -e demo/out/releases/00000002.json ] || scripts/demo.sh >/dev/null
 shots=${1:-target/report}
 work=$(mktemp -d)
