@@ -73,11 +73,11 @@ mod tests {
         let environment = [
             ("AWS_SECRET_ACCESS_KEY", "s3cr3t/key"),
             ("AWS_SESSION_TOKEN", "a"),
-            ("HOME", "/root/home"),
+            ("HOME", "/home/someone"),
             ("TWOTOWER_PUSHGATEWAY", "http://user:passw0rd@host"),
         ];
         let writer = AboveBars::new(environment.map(|(k, v)| (k.to_string(), v.to_string())).into_iter());
-        let said = writer.without_secrets("with s3cr3t/key at /root/home and passw0rd");
-        assert_eq!(said, "with [secret] at /root/home and [secret]");
+        let said = writer.without_secrets("with s3cr3t/key at /home/someone and passw0rd");
+        assert_eq!(said, "with [secret] at /home/someone and [secret]");
     }
 }
