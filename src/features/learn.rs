@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
 use super::columns::Place;
 use super::growth::{self, Eviction, Growth};
@@ -78,6 +79,24 @@ impl<'a> Learner<'a> {
             counts.iter_mut().enumerate().for_each(|(at, count)| *count = items.of(&ids, at));
         }
         self.observe(Side::Item, "item_features", batch, &counts)
+    }
+
+    /// Whether a table of this schema, without rows, has the columns that one side's features read, in types that they take.
+    ///
+    /// # Errors
+    /// A text that names feature, table and column: the one that training would end with.
+    pub fn check_columns(&mut self, side: Side, table: &str, schema: SchemaRef) -> Result<()> {
+        let config = self.config;
+        let empty = RecordBatch::new_empty(schema);
+        self.observe(side, table, &empty, &[])?;
+        for (_, name, feature) in config.all_features().filter(|(s, ..)| *s == side.name()) {
+            let reader = format!("features.{}.{name}", side.name());
+            // also those that only encoding reads
+            for column in feature.columns(name) {
+                Place { table, column, reader: &reader }.find(&empty)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes in the values of one side's features; row `i` counts `weights[i]` times.

@@ -10,6 +10,7 @@ use super::planner::Planner;
 use super::previous::Releases;
 use crate::artifacts::Statistics;
 use crate::error::{Error, Result, did_you_mean};
+use crate::features::{Learner, Side};
 use crate::job::Job;
 use crate::warehouse::{Joins, Listing};
 
@@ -59,7 +60,7 @@ pub async fn check(job: &Job, releases: &Releases) -> Result<Vec<String>> {
 
 async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
     let mut planner = Planner::new(job, plan).await?;
-    plan_tables(plan, &mut planner).await?;
+    plan_tables(job, plan, &mut planner).await?;
     planner.add_measured(&Statistics::default())?;
     for audit in plan.audits.iter() {
         if can_run(job, &planner, audit) {
@@ -69,8 +70,9 @@ async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
     Ok(())
 }
 
-/// Plans every table, each over the columns that those before it will have.
-pub(super) async fn plan_tables(plan: &SamplePlan, planner: &mut Planner) -> Result<()> {
+/// Plans every table, each over the columns that those before it will have, and finds there what the features read.
+pub(super) async fn plan_tables(job: &Job, plan: &SamplePlan, planner: &mut Planner) -> Result<()> {
+    let mut learner = Learner::new(&job.config);
     for name in &plan.order {
         let Some(file) = plan.files.get(name) else {
             add_previous(plan, planner, name)?;
@@ -78,7 +80,17 @@ pub(super) async fn plan_tables(plan: &SamplePlan, planner: &mut Planner) -> Res
         };
         let planned = planner.plan_table(file).await?;
         planner.physical(&planned, file, Joins::Hash).await?;
-        planner.add_planned(name, planned.shape.schema.clone())?;
+        let schema = planned.shape.schema.clone();
+        let side = match name.as_str() {
+            "positives" | "user_features" => Some(Side::User),
+            "item_features" => Some(Side::Item),
+            _ => None,
+        };
+        if let Some(side) = side {
+            let read = learner.check_columns(side, name, schema.clone());
+            read.map_err(|error| error.context(format!("planning `{name}` ({})", file.shown)))?;
+        }
+        planner.add_planned(name, schema)?;
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ use crate::job::Job;
 pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<SampleFacts>> {
     let mut planner = planner::Planner::new(job, plan).await?;
     // mistakes in the last table are told before a row of the first is read
-    explain::plan_tables(plan, &mut planner).await?;
+    explain::plan_tables(job, plan, &mut planner).await?;
     let mut tables = BTreeMap::new();
     let mut measured = BTreeMap::new();
     let mut files = Vec::new();

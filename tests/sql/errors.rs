@@ -169,7 +169,10 @@ async fn broken_contracts_are_named_with_table_and_column() {
         "contracts",
         &[
             ("null ids", nulls.error().await),
-            ("duplicated sample ids", with_positives("duplicates", &format!("select 7 as sample_id, {columns}")).await),
+            (
+                "duplicated sample ids",
+                with_positives("duplicates", &format!("select 7 as sample_id, [1] as history, {columns}")).await,
+            ),
             ("no positives at all", no_clicks.error().await),
             ("ids of two types", two_types.error().await),
             (
@@ -242,4 +245,24 @@ async fn check_explain_and_plan_read_no_row() {
             .contains("did you mean `positives`")
     );
     assert!(job.output.list("").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_feature_cannot_read_is_told_before_a_row_is_read() {
+    let missing = World::new("feature").usual().await.set("features.user.age={kind: numeric}");
+    let meant = World::new("feature-name").usual().await.set("features.user.contry={kind: categorical}");
+    let types = World::new("feature-type").usual().await.set("features.item.topic={kind: numeric}");
+    let weights = World::new("feature-weights").usual().await.set("features.user.history.weights=how_much");
+    let own = World::new("feature-own").usual().await.set("features.user.country={kind: categorical}");
+    let own = own.sql("user_features.sql", "select user_id, [1] as history\nfrom users").await;
+    snapshot(
+        "features",
+        &[
+            ("missing column", missing.error().await),
+            ("a column misspelt", meant.error().await),
+            ("another type", types.error().await),
+            ("weights of a list", weights.error().await),
+            ("in a table of one's own", own.error().await),
+        ],
+    );
 }

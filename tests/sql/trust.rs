@@ -52,7 +52,7 @@ async fn a_join_that_asks_for_no_time_is_warned_of() {
     let world = world.put("own/users/dt=2026-11-19/a.csv", line).await.put("own/users/dt=2026-11-20/a.csv", line).await;
     // the built-in files ask for the time
     assert_eq!(samples::check(&world.job(), &LastRelease::shared()).await.unwrap(), [""; 0]);
-    let text = "select sample_id, user_id, item_id, event_time, country\nfrom (select 1 as sample_id, * from liked)\njoin users using (user_id)";
+    let text = "select sample_id, user_id, item_id, event_time, [1] as history, country\nfrom (select 1 as sample_id, * from liked)\njoin users using (user_id)";
     let world = world.sql("positives.sql", text).await;
     let warnings = samples::check(&world.job(), &LastRelease::shared()).await.unwrap();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
