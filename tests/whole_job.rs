@@ -103,7 +103,7 @@ fn a_past_date_does_not_replace_a_newer_release_unless_told() {
 
 #[test]
 fn hard_negatives_come_from_what_the_release_of_the_day_before_would_have_retrieved() {
-    let world = World::local().with_logs(8, &[]);
+    let world = World::local().with_logs(9, &[]);
     let mine = [
         "samples.hard_negatives.from=previous",
         "samples.hard_negatives.rank_from=11",
@@ -140,6 +140,24 @@ fn hard_negatives_come_from_what_the_release_of_the_day_before_would_have_retrie
 
     let (again, _) = run("2026-11-21");
     assert_eq!(again.summary()["status"], "done before");
+
+    // the same candidates, in the order that a model inside the SQL gives them
+    let ranker = format!(
+        "rankers.mine={{path: '{}/tests/rankers/lightgbm_ranker.onnx', inputs: {{input: {{columns: [c.score, c.rank, c.item_id, u.user_id]}}}}}}",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let mut args = vec!["--date", "2026-11-22", "--set", "samples.hard_negatives.from=ranker", "--set", &ranker];
+    mine[1..].iter().for_each(|setting| args.extend(["--set", setting]));
+    args.extend(["--set", "samples.previous_candidates.per_user=100"]);
+    world.job(&["samples"], &args).expect(0);
+    let newest = walk(&world.folder.path().join("out/samples/dt=2026-11-22"));
+    let manifest = newest.iter().find(|path| path.ends_with("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+    let facts = &manifest["facts"];
+    assert_eq!(facts["origins"]["previous_release"]["release"], 2);
+    let rows = |table: &str| facts["tables"][table]["rows"].as_u64().unwrap();
+    assert_eq!(rows("ranked_candidates"), rows("previous_candidates"));
+    assert!(rows("hard_negatives") > 0 && facts["statistics"]["dropped"]["rank"].as_u64().unwrap() > 0, "{facts}");
 }
 
 #[test]
