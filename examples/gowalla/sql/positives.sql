@@ -1,22 +1,11 @@
--- One row for each visit, with other places of the same user as his history: leave one out, sample by sample.
-with
--- each user's places in order, then the same again, so that the places after any one can be cut out as one piece
-circles as (
-    select user_id, array_agg(item_id order by position) as items, count(*) as places
-    from liked
-    group by user_id
-)
-
+-- One row for each visit. The user is who he is after all of his visits, the one to be found among them: both towers see the whole
+-- graph of visits, as graph convolutions do.
 select
-    stable_hash($seed, liked.user_id, liked.item_id) as sample_id,
-    liked.user_id,
-    liked.item_id,
+    stable_hash($seed, interactions.user_id, interactions.item_id) as sample_id,
+    interactions.user_id,
+    interactions.item_id,
     timestamp '2010-10-31 00:00:00' as event_time,
-    -- at most all the others: going round the circle once ends just before the place itself
-    array_slice(
-        array_concat(circles.items, circles.items),
-        liked.position + 1,
-        liked.position + least($history_length, circles.places - 1)
-    ) as history
-from liked
-inner join circles on liked.user_id = circles.user_id
+    user_features.history,
+    user_features.history_weights
+from interactions
+inner join user_features on interactions.user_id = user_features.user_id
