@@ -1,17 +1,11 @@
 -- Every user as a service would see him at the end of the day.
 with
-    newest as (
+    histories as (
         select
             user_id,
-            item_id,
-            row_number() over (partition by user_id order by event_time desc, item_id desc) as place
+            array_slice(array_agg(item_id order by event_time desc, item_id desc), 1, $history_length) as history
         from liked
         where not held_out
-    ),
-    histories as (
-        select user_id, array_agg(item_id order by place) as history
-        from newest
-        where place <= $history_length
         group by user_id
     )
 select

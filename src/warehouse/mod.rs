@@ -2,12 +2,15 @@
 
 mod alias;
 mod catalog;
+mod collect;
 mod drift;
 mod faults;
 mod hash;
+mod histories;
 mod inspect;
 mod keep;
 mod listing;
+mod lists;
 mod ranker;
 mod schema;
 mod session;

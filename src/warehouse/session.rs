@@ -11,13 +11,16 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::alias::SampleItems;
+use super::collect::OrderedLists;
 use super::hash::StableHash;
+use super::histories::{AsOf, Histories};
 use super::keep::{Dropped, Keep};
 use super::listing::Listing;
+use super::lists::OwnList;
 use super::ranker::RankerFunction;
 use super::schema::read_schema;
 use super::table::FilesTable;
@@ -80,6 +83,14 @@ impl Warehouse {
             SessionStateBuilder::new().with_config(settings).with_runtime_env(runtime).with_default_features().build();
         let context = SessionContext::new_with_state(state);
         context.register_udf(ScalarUDF::new_from_impl(StableHash::default()));
+        context.register_udaf(AggregateUDF::new_from_impl(OrderedLists::default()));
+        for function in [
+            ScalarUDF::new_from_impl(Histories::default()),
+            ScalarUDF::new_from_impl(AsOf::default()),
+            ScalarUDF::new_from_impl(OwnList::default()),
+        ] {
+            context.register_udf(function);
+        }
         let dropped = Dropped::default();
         context.register_udf(ScalarUDF::new_from_impl(Keep::new(dropped.clone())));
         Ok(Warehouse { context, dropped, sources: BTreeMap::new() })

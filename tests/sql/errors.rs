@@ -235,7 +235,7 @@ async fn check_explain_and_plan_read_no_row() {
     let warnings = samples::check(&job, &LastRelease::shared()).await.unwrap();
     assert_eq!(warnings, ["source `unused` is read by no table"]);
     let text = samples::explain(&job, &LastRelease::shared(), Some("positives")).await.unwrap();
-    assert!(text.contains("place / 50"), "{text}");
+    assert!(text.contains("histories(c.items, c.moments, 50)"), "{text}");
     assert!(text.contains("DataSourceExec") && text.contains("part-0.csv"), "{text}");
     assert!(
         samples::explain(&job, &LastRelease::shared(), Some("positivs"))

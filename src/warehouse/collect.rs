@@ -1,0 +1,312 @@
+//! `array_agg(value order by …)` that makes the lists of all groups in one go.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, StructArray, UInt32Array, new_empty_array,
+};
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+use datafusion::arrow::compute::{SortOptions, and, concat, filter, is_not_null, prep_null_mask_filter, take};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::arrow::row::{RowConverter, Rows, SortField};
+use datafusion::common::{Result, exec_err};
+use datafusion::functions_aggregate::array_agg::ArrayAgg;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature};
+
+/// The engine's `array_agg` with another way to put lists in order. The engine keeps each value and what it is ordered by as objects
+/// of their own; here they stay columns, and the order is made when the lists are. Whatever else the function does is left to the engine.
+///
+/// Values that are equal in all that the list is ordered by stand in the order in which they came, which no rerun repeats.
+#[derive(Debug, PartialEq, Eq, Hash, Default)]
+pub struct OrderedLists {
+    engine: ArrayAgg,
+}
+
+impl AggregateUDFImpl for OrderedLists {
+    fn name(&self) -> &str {
+        self.engine.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.engine.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.engine.return_type(arguments)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        self.engine.state_fields(args)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        // the result has its order wherever the rows come from, so none is asked of them
+        AggregateOrderSensitivity::Beneficial
+    }
+
+    fn with_beneficial_ordering(self: Arc<Self>, _ordered: bool) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::NotSupported
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        self.engine.accumulator(args)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        !args.is_distinct
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        let value = &args.expr_fields[0];
+        let mut keys = Vec::new();
+        for key in args.order_bys {
+            keys.push(Field::new(key.expr.to_string(), key.expr.data_type(args.schema)?, true));
+        }
+        Ok(Box::new(Lists {
+            value: value.data_type().clone(),
+            order: args.order_bys.iter().map(|key| key.options).collect(),
+            ignore_nulls: args.ignore_nulls && value.is_nullable(),
+            columns: vec![Vec::new(); keys.len() + 1],
+            keys: keys.into(),
+            groups: Vec::new(),
+            count: 0,
+            bytes: 0,
+        }))
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        true
+    }
+}
+
+/// The values of all groups and what they are ordered by, in the order in which they came.
+struct Lists {
+    value: DataType,
+    /// What values are ordered by, named as the engine names it.
+    keys: Fields,
+    order: Vec<SortOptions>,
+    ignore_nulls: bool,
+    /// The parts of the values' column, and of each key's.
+    columns: Vec<Vec<ArrayRef>>,
+    /// The group of each row of all parts.
+    groups: Vec<u32>,
+    /// How many groups there are, those without a row too.
+    count: usize,
+    bytes: usize,
+}
+
+/// Rows of the groups that are given out, group by group.
+struct Grouped {
+    columns: Vec<ArrayRef>,
+    /// Places in `columns`.
+    rows: Vec<u32>,
+    offsets: OffsetBuffer<i32>,
+    /// A group without a row has no list.
+    nulls: Option<NullBuffer>,
+}
+
+impl Lists {
+    fn add(&mut self, columns: Vec<ArrayRef>, groups: impl Iterator<Item = u32>) -> Result<()> {
+        for (parts, column) in self.columns.iter_mut().zip(columns) {
+            self.bytes += column.to_data().get_slice_memory_size()?;
+            parts.push(column);
+        }
+        self.groups.extend(groups);
+        Ok(())
+    }
+
+    /// The rows that a filter and `ignore nulls` leave, or `None` for all.
+    fn wanted(&self, value: &ArrayRef, filter: Option<&BooleanArray>) -> Result<Option<BooleanArray>> {
+        let known = if self.ignore_nulls && value.null_count() > 0 { Some(is_not_null(value)?) } else { None };
+        let passed =
+            filter.map(|filter| if filter.null_count() > 0 { prep_null_mask_filter(filter) } else { filter.clone() });
+        Ok(match (known, passed) {
+            (Some(known), Some(passed)) => Some(and(&known, &passed)?),
+            (one, other) => one.or(other),
+        })
+    }
+
+    /// Takes the rows of the groups `emit`; those of the others stay.
+    fn take(&mut self, emit: EmitTo) -> Result<Grouped> {
+        let count = match emit {
+            EmitTo::All => self.count,
+            EmitTo::First(n) => n,
+        };
+        let mut lengths = vec![0usize; count];
+        for group in &self.groups {
+            if let Some(length) = lengths.get_mut(*group as usize) {
+                *length += 1;
+            }
+        }
+        let total: usize = lengths.iter().sum();
+        if i32::try_from(total).is_err() {
+            return exec_err!(
+                "array_agg makes lists of {total} values at once, more than the 2147483647 that lists may hold"
+            );
+        }
+        let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
+        let mut next: Vec<usize> = offsets[..count].iter().map(|start| *start as usize).collect();
+        let mut rows = vec![0u32; total];
+        for (row, group) in self.groups.iter().enumerate() {
+            if let Some(next) = next.get_mut(*group as usize) {
+                rows[*next] = row as u32;
+                *next += 1;
+            }
+        }
+        let types = std::iter::once(&self.value).chain(self.keys.iter().map(|key| key.data_type()));
+        let join = |(parts, data_type): (&mut Vec<ArrayRef>, &DataType)| -> Result<ArrayRef> {
+            let parts = std::mem::take(parts);
+            let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
+            Ok(if parts.is_empty() { new_empty_array(data_type) } else { concat(&parts)? })
+        };
+        let columns = self.columns.iter_mut().zip(types).map(join).collect::<Result<Vec<_>>>()?;
+        self.keep_from(count, &columns)?;
+        let nulls = lengths.contains(&0).then(|| lengths.iter().map(|length| *length > 0).collect());
+        Ok(Grouped { columns, rows, offsets, nulls })
+    }
+
+    /// Values and keys as the lists that one stage hands to the next.
+    fn states(
+        &self,
+        mut columns: Vec<ArrayRef>,
+        offsets: &OffsetBuffer<i32>,
+        nulls: Option<NullBuffer>,
+    ) -> Result<Vec<ArrayRef>> {
+        let keys = columns.split_off(1);
+        let mut states = vec![lists(columns.remove(0), offsets, nulls)?];
+        if !keys.is_empty() {
+            states.push(lists(Arc::new(StructArray::try_new(self.keys.clone(), keys, None)?), offsets, None)?);
+        }
+        Ok(states)
+    }
+
+    /// Keeps the groups from `first` on, under new numbers.
+    fn keep_from(&mut self, first: usize, columns: &[ArrayRef]) -> Result<()> {
+        let groups = std::mem::take(&mut self.groups);
+        self.bytes = 0;
+        self.count = self.count.saturating_sub(first);
+        if self.count == 0 {
+            return Ok(());
+        }
+        let rows = groups.iter().enumerate().filter(|(_, group)| **group as usize >= first);
+        let rows = UInt32Array::from_iter_values(rows.map(|(row, _)| row as u32));
+        let kept = columns.iter().map(|column| take(column, &rows, None)).collect::<Result<Vec<_>, _>>()?;
+        self.add(kept, rows.values().iter().map(|row| groups[*row as usize] - first as u32))
+    }
+}
+
+/// Puts the rows of each group in order.
+fn sort(grouped: &mut Grouped, keys: &Rows) {
+    // most rows differ in the first bytes of their keys, which are cheaper to compare than what they stand for
+    let start = |row: u32| {
+        let bytes = keys.row(row as usize);
+        let bytes = bytes.as_ref();
+        let mut word = [0; 8];
+        let length = bytes.len().min(8);
+        word[..length].copy_from_slice(&bytes[..length]);
+        (u64::from_be_bytes(word), row)
+    };
+    let mut starts: Vec<(u64, u32)> = Vec::new();
+    for range in grouped.offsets.windows(2) {
+        let rows = &mut grouped.rows[range[0] as usize..range[1] as usize];
+        if rows.len() < 2 {
+            continue;
+        }
+        starts.clear();
+        starts.extend(rows.iter().map(|row| start(*row)));
+        starts.sort_unstable_by(|(word, row), (other_word, other)| {
+            word.cmp(other_word)
+                .then_with(|| keys.row(*row as usize).cmp(&keys.row(*other as usize)))
+                .then_with(|| row.cmp(other))
+        });
+        rows.iter_mut().zip(&starts).for_each(|(row, (_, sorted))| *row = *sorted);
+    }
+}
+
+fn lists(values: ArrayRef, offsets: &OffsetBuffer<i32>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+    Ok(Arc::new(ListArray::try_new(item, offsets.clone(), values, nulls)?))
+}
+
+impl GroupsAccumulator for Lists {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.count = total_num_groups;
+        let groups = group_indices.iter().map(|group| *group as u32);
+        let Some(wanted) = self.wanted(&values[0], opt_filter)? else { return self.add(values.to_vec(), groups) };
+        let columns = values.iter().map(|column| filter(column, &wanted)).collect::<Result<Vec<_>, _>>()?;
+        let groups: Vec<u32> =
+            groups.zip(wanted.values()).filter(|(_, wanted)| *wanted).map(|(group, _)| group).collect();
+        self.add(columns, groups.into_iter())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let mut grouped = self.take(emit_to)?;
+        if self.order.is_empty() {
+            let values = take(&grouped.columns[0], &UInt32Array::from(grouped.rows), None)?;
+            return lists(values, &grouped.offsets, grouped.nulls);
+        }
+        let fields = self.keys.iter().zip(&self.order);
+        let fields = fields.map(|(key, order)| SortField::new_with_options(key.data_type().clone(), *order)).collect();
+        let keys = RowConverter::new(fields)?.convert_columns(&grouped.columns[1..])?;
+        grouped.columns.truncate(1);
+        sort(&mut grouped, &keys);
+        drop(keys);
+        let values = take(&grouped.columns[0], &UInt32Array::from(grouped.rows), None)?;
+        lists(values, &grouped.offsets, grouped.nulls)
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let Grouped { columns, rows, offsets, nulls } = self.take(emit_to)?;
+        let rows = UInt32Array::from(rows);
+        let columns = columns.iter().map(|column| take(column, &rows, None)).collect::<Result<Vec<_>, _>>()?;
+        self.states(columns, &offsets, nulls)
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.count = total_num_groups;
+        let mut states = values.to_vec();
+        let mut groups: Vec<u32> = group_indices.iter().map(|group| *group as u32).collect();
+        if values[0].null_count() > 0 {
+            // what lies behind a null is no value
+            let known = is_not_null(&values[0])?;
+            states = values.iter().map(|state| filter(state, &known)).collect::<Result<Vec<_>, _>>()?;
+            groups =
+                groups.into_iter().zip(known.values()).filter(|(_, known)| *known).map(|(group, _)| group).collect();
+        }
+        let offsets = states[0].as_list::<i32>().value_offsets();
+        let lengths = offsets.windows(2).map(|range| (range[1] - range[0]) as usize);
+        let groups = groups.into_iter().zip(lengths).flat_map(|(group, length)| std::iter::repeat_n(group, length));
+        let inner = |state: &ArrayRef| {
+            let list = state.as_list::<i32>();
+            let (first, last) = (list.value_offsets()[0], list.value_offsets()[list.len()]);
+            list.values().slice(first as usize, (last - first) as usize)
+        };
+        let mut columns = vec![inner(&states[0])];
+        if let Some(keys) = states.get(1) {
+            columns.extend(inner(keys).as_struct().columns().iter().cloned());
+        }
+        self.add(columns, groups)
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let offsets = OffsetBuffer::from_repeated_length(1, values[0].len());
+        let nulls = self.wanted(&values[0], opt_filter)?.map(|wanted| NullBuffer::new(wanted.values().clone()));
+        self.states(values.to_vec(), &offsets, nulls)
+    }
+
+    fn size(&self) -> usize {
+        self.bytes + self.groups.capacity() * size_of::<u32>()
+    }
+}

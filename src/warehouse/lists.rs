@@ -1,0 +1,50 @@
+//! Lists that many rows share, as views of one copy, and lists of a row's own: `own_list(list)`.
+
+use std::sync::Arc;
+
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+
+use super::types::{list_of, sql_name};
+
+/// The type of a list's views.
+pub fn view_of(item: &DataType) -> DataType {
+    DataType::ListView(Arc::new(Field::new("item", item.clone(), true)))
+}
+
+/// `own_list(list)`: the same list, no longer a view of one that many rows share. A view keeps all lists of its batch in memory, so
+/// where rows go on to a join or an aggregate, it should become a list of its own.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct OwnList {
+    signature: Signature,
+}
+
+impl Default for OwnList {
+    fn default() -> Self {
+        OwnList { signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for OwnList {
+    fn name(&self) -> &str {
+        "own_list"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match &arguments[0] {
+            DataType::List(item) | DataType::ListView(item) => Ok(list_of(item.data_type().clone())),
+            other => plan_err!("own_list(list) takes a list, found {}", sql_name(other)),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let columns = ColumnarValue::values_to_arrays(&args.args)?;
+        Ok(ColumnarValue::Array(cast(&columns[0], args.return_field.data_type())?))
+    }
+}
