@@ -310,3 +310,58 @@ impl GroupsAccumulator for Lists {
         self.bytes + self.groups.capacity() * size_of::<u32>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
+    use datafusion::arrow::util::pretty::pretty_format_batches;
+    use datafusion::datasource::MemTable;
+    use datafusion::logical_expr::AggregateUDF;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+
+    /// What a query answers over 20 batches of the rows `n`, with groups, keys that repeat, and nulls.
+    async fn answer(query: &str, ours: bool) -> String {
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3));
+        if ours {
+            context.register_udaf(AggregateUDF::new_from_impl(OrderedLists::default()));
+        }
+        let batches = (0..20i64).map(|batch| {
+            let rows = (batch * 50..batch * 50 + 50).map(|n| n * 7919 % 1000);
+            let known = |n: i64| (n % 5 != 0).then_some(n);
+            let columns: Vec<(&str, ArrayRef)> = vec![
+                ("n", Arc::new(Int64Array::from_iter_values(rows.clone()))),
+                ("user", Arc::new(Int64Array::from_iter(rows.clone().map(|n| (n % 13 != 0).then_some(n % 17))))),
+                ("time", Arc::new(Int64Array::from_iter(rows.clone().map(|n| known(n).map(|n| n % 10))))),
+                ("item", Arc::new(StringArray::from_iter(rows.map(|n| known(n + 1).map(|n| format!("i{n}")))))),
+            ];
+            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        });
+        let batches = batches.collect::<Result<Vec<_>, _>>().unwrap();
+        let table = MemTable::try_new(batches[0].schema(), vec![batches[..7].to_vec(), batches[7..].to_vec()]).unwrap();
+        context.register_table("rows", Arc::new(table)).unwrap();
+        let found = context.sql(query).await.unwrap().collect().await.unwrap();
+        pretty_format_batches(&found).unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn lists_are_those_of_the_engine() {
+        for aggregate in [
+            "array_agg(item order by time, n)",
+            "array_agg(item order by time desc nulls last, n desc)",
+            "array_agg(n order by item nulls first, n) filter (where time > 3)",
+            "array_agg(item order by n) filter (where item is not null and n < 3)",
+            "array_agg(named_struct('a', n, 'b', item) order by time, n)",
+            "array_sort(array_agg(n))",
+        ] {
+            for group in ["", " group by user order by user", " group by user, time order by user, time"] {
+                let query = format!("select {aggregate} as list from rows{group}");
+                let (ours, engine) = (answer(&query, true).await, answer(&query, false).await);
+                assert_eq!(ours, engine, "{query}");
+            }
+        }
+        let nobody = "select array_agg(item order by n) as list from rows where n < 0 group by user";
+        assert_eq!(answer(nobody, true).await, answer(nobody, false).await);
+    }
+}
