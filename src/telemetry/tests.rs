@@ -36,7 +36,7 @@ async fn server(manner: Manner) -> (String, Arc<Mutex<Vec<Asked>>>) {
     let kept = asked.clone();
     tokio::spawn(async move {
         let mut open = Vec::new();
-        loop {
+        'connections: loop {
             let (mut socket, _) = listener.accept().await.unwrap();
             if manner == Manner::Hangs {
                 open.push(socket);
@@ -46,6 +46,10 @@ async fn server(manner: Manner) -> (String, Arc<Mutex<Vec<Asked>>>) {
             let (head, body) = loop {
                 let mut buffer = [0; 4096];
                 let read = socket.read(&mut buffer).await.unwrap();
+                // who asks was stopped before it had asked
+                if read == 0 {
+                    continue 'connections;
+                }
                 bytes.extend_from_slice(&buffer[..read]);
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
