@@ -108,9 +108,10 @@ fn hard_negatives_come_from_what_the_release_of_the_day_before_would_have_retrie
         "samples.hard_negatives.from=previous",
         "samples.hard_negatives.rank_from=11",
         "samples.hard_negatives.rank_to=100",
+        "samples.previous_candidates.per_user=100",
     ];
     let run = |date: &str| {
-        let mut args = vec!["--date", date, "--set", "samples.previous_candidates.per_user=100"];
+        let mut args = vec!["--date", date];
         mine.iter().for_each(|setting| args.extend(["--set", setting]));
         let ran = world.job(&["run"], &args).expect(0);
         let shown = world.job(&["release", "show"], &[]).expect(0);
@@ -148,7 +149,6 @@ fn hard_negatives_come_from_what_the_release_of_the_day_before_would_have_retrie
     );
     let mut args = vec!["--date", "2026-11-22", "--set", "samples.hard_negatives.from=ranker", "--set", &ranker];
     mine[1..].iter().for_each(|setting| args.extend(["--set", setting]));
-    args.extend(["--set", "samples.previous_candidates.per_user=100"]);
     world.job(&["samples"], &args).expect(0);
     let newest = walk(&world.folder.path().join("out/samples/dt=2026-11-22"));
     let manifest = newest.iter().find(|path| path.ends_with("manifest.json")).unwrap();

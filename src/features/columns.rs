@@ -54,13 +54,7 @@ impl Place<'_> {
     pub fn find<'b>(&self, batch: &'b RecordBatch) -> Result<&'b ArrayRef> {
         batch.column_by_name(self.column).ok_or_else(|| {
             let schema = batch.schema();
-            let known = schema.fields().iter().map(|field| field.name().as_str());
-            let hint = did_you_mean(self.column, known.clone());
-            let known = known.collect::<Vec<_>>().join(", ");
-            Error::config(format!(
-                "{}: table `{}` has no column `{}`{hint}; it has {known}: select it in the table's SQL, or name another with `column`",
-                self.reader, self.table, self.column
-            ))
+            no_column(self.reader, self.table, self.column, schema.fields().iter().map(|field| field.name().as_str()))
         })
     }
 
@@ -142,6 +136,15 @@ impl Place<'_> {
             found => Err(self.wrong(found, "BOOLEAN")),
         }
     }
+}
+
+/// A table, with the columns `known`, lacks one that `reader` needs.
+pub fn no_column<'a>(reader: &str, table: &str, column: &str, known: impl Iterator<Item = &'a str> + Clone) -> Error {
+    let hint = did_you_mean(column, known.clone());
+    let known = known.collect::<Vec<_>>().join(", ");
+    Error::config(format!(
+        "{reader}: table `{table}` has no column `{column}`{hint}; it has {known}: select it in the table's SQL, or name another with `column`"
+    ))
 }
 
 /// What the values of a type are as keys.

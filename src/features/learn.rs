@@ -29,6 +29,14 @@ impl Side {
             Side::Item => "item",
         }
     }
+
+    /// The sample tables that carry its features.
+    pub fn tables(self) -> &'static [&'static str] {
+        match self {
+            Side::User => &["positives", "user_features"],
+            Side::Item => &["item_features"],
+        }
+    }
 }
 
 /// Counts values while the tables stream by: first all of `positives`, then all of `item_features`.

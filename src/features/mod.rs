@@ -20,7 +20,7 @@ mod tests;
 mod tower;
 pub(crate) mod vocabulary;
 
-pub use columns::{Keys, id_keys, integers, numbers};
+pub use columns::{Keys, id_keys, integers, no_column, numbers};
 pub use encode::Encoder;
 pub use encoded::{BatchColumn, Encoded, EncodedColumn, FeatureBatch};
 pub use growth::{Eviction, Growth};

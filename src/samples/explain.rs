@@ -81,11 +81,7 @@ pub(super) async fn plan_tables(job: &Job, plan: &SamplePlan, planner: &mut Plan
         let planned = planner.plan_table(file).await?;
         planner.physical(&planned, file, Joins::Hash).await?;
         let schema = planned.shape.schema.clone();
-        let side = match name.as_str() {
-            "positives" | "user_features" => Some(Side::User),
-            "item_features" => Some(Side::Item),
-            _ => None,
-        };
+        let side = [Side::User, Side::Item].into_iter().find(|side| side.tables().contains(&name.as_str()));
         if let Some(side) = side {
             let read = learner.check_columns(side, name, schema.clone());
             read.map_err(|error| error.context(format!("planning `{name}` ({})", file.shown)))?;

@@ -5,7 +5,8 @@ use arrow::array::RecordBatch;
 use super::objectives;
 use crate::artifacts::{SampleSet, TableFacts};
 use crate::config::Config;
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Result};
+use crate::features::{Side, no_column};
 use crate::job::Job;
 use crate::storage::{read_parquet_stream, sorted_parts};
 
@@ -50,23 +51,23 @@ fn has_column(facts: &TableFacts, name: &str) -> bool {
     facts.columns.iter().any(|column| column.name == name)
 }
 
-/// Names the feature whose column a table lacks, before anything is read.
+/// Names the feature whose column a table lacks, before anything is read. The samples stage looks too, but samples that were made
+/// for other features are taken as they are.
 pub fn check_columns(config: &Config, samples: &SampleSet) -> Result<()> {
     let facts = &samples.record.facts;
     objectives::check_columns(&config.training.objectives, samples)?;
-    for (side, name, feature) in config.all_features() {
-        let tables: &[&str] = if side == "user" { &["positives", "user_features"] } else { &["item_features"] };
-        for table in tables {
-            let Some(found) = facts.tables.get(*table) else {
-                return Err(Error::config(format!("the samples have no table `{table}`; run the samples stage again")));
-            };
-            if let Some(column) = feature.columns(name).into_iter().find(|column| !has_column(found, column)) {
-                let known = || found.columns.iter().map(|column| column.name.as_str());
-                return Err(Error::config(format!(
-                    "features.{side}.{name}: table `{table}` has no column `{column}`{}; it has {}: select it in the table's SQL, or name another with `column`",
-                    did_you_mean(column, known()),
-                    known().collect::<Vec<_>>().join(", ")
-                )));
+    for side in [Side::User, Side::Item] {
+        for (_, name, feature) in config.all_features().filter(|(of, ..)| *of == side.name()) {
+            for table in side.tables() {
+                let Some(found) = facts.tables.get(*table) else {
+                    return Err(Error::config(format!(
+                        "the samples have no table `{table}`; run the samples stage again"
+                    )));
+                };
+                if let Some(column) = feature.columns(name).into_iter().find(|column| !has_column(found, column)) {
+                    let known = found.columns.iter().map(|column| column.name.as_str());
+                    return Err(no_column(&format!("features.{}.{name}", side.name()), table, column, known));
+                }
             }
         }
     }

@@ -3,15 +3,16 @@
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::{cast, concat, take};
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::{Result as DfResult, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 
+use super::lists::lists;
 use super::types::list_of;
 use crate::error::{Error, Result};
 use crate::kernels::random::{GOLDEN, mix};
@@ -166,9 +167,7 @@ impl ScalarUDFImpl for SampleItems {
             lengths.push(count as usize);
         }
         let values = take(&table.items, &UInt32Array::from(drawn), None)?;
-        let field = Arc::new(Field::new("item", self.item_type.clone(), true));
-        let lists = ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, None)?;
-        Ok(ColumnarValue::Array(Arc::new(lists)))
+        Ok(ColumnarValue::Array(Arc::new(lists(values, OffsetBuffer::from_lengths(lengths), None)?)))
     }
 }
 

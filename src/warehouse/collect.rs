@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, StructArray, UInt32Array, new_empty_array,
-};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, UInt32Array, new_empty_array};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{SortOptions, and, concat, filter, is_not_null, prep_null_mask_filter, take};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
@@ -14,6 +12,8 @@ use datafusion::functions_aggregate::array_agg::ArrayAgg;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature};
+
+use super::lists::lists;
 
 /// The engine's `array_agg` with another way to put lists in order. The engine keeps each value and what it is ordered by as objects
 /// of their own; here they stay columns, and the order is made when the lists are. Whatever else the function does is left to the engine.
@@ -179,9 +179,10 @@ impl Lists {
         nulls: Option<NullBuffer>,
     ) -> Result<Vec<ArrayRef>> {
         let keys = columns.split_off(1);
-        let mut states = vec![lists(columns.remove(0), offsets, nulls)?];
+        let mut states: Vec<ArrayRef> = vec![Arc::new(lists(columns.remove(0), offsets.clone(), nulls)?)];
         if !keys.is_empty() {
-            states.push(lists(Arc::new(StructArray::try_new(self.keys.clone(), keys, None)?), offsets, None)?);
+            let keys = StructArray::try_new(self.keys.clone(), keys, None)?;
+            states.push(Arc::new(lists(Arc::new(keys), offsets.clone(), None)?));
         }
         Ok(states)
     }
@@ -229,11 +230,6 @@ fn sort(grouped: &mut Grouped, keys: &Rows) {
     }
 }
 
-fn lists(values: ArrayRef, offsets: &OffsetBuffer<i32>, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
-    let item = Arc::new(Field::new("item", values.data_type().clone(), true));
-    Ok(Arc::new(ListArray::try_new(item, offsets.clone(), values, nulls)?))
-}
-
 impl GroupsAccumulator for Lists {
     fn update_batch(
         &mut self,
@@ -253,18 +249,16 @@ impl GroupsAccumulator for Lists {
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let mut grouped = self.take(emit_to)?;
-        if self.order.is_empty() {
-            let values = take(&grouped.columns[0], &UInt32Array::from(grouped.rows), None)?;
-            return lists(values, &grouped.offsets, grouped.nulls);
+        if !self.order.is_empty() {
+            let fields = self.keys.iter().zip(&self.order);
+            let fields =
+                fields.map(|(key, order)| SortField::new_with_options(key.data_type().clone(), *order)).collect();
+            let keys = RowConverter::new(fields)?.convert_columns(&grouped.columns[1..])?;
+            grouped.columns.truncate(1);
+            sort(&mut grouped, &keys);
         }
-        let fields = self.keys.iter().zip(&self.order);
-        let fields = fields.map(|(key, order)| SortField::new_with_options(key.data_type().clone(), *order)).collect();
-        let keys = RowConverter::new(fields)?.convert_columns(&grouped.columns[1..])?;
-        grouped.columns.truncate(1);
-        sort(&mut grouped, &keys);
-        drop(keys);
         let values = take(&grouped.columns[0], &UInt32Array::from(grouped.rows), None)?;
-        lists(values, &grouped.offsets, grouped.nulls)
+        Ok(Arc::new(lists(values, grouped.offsets, grouped.nulls)?))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {

@@ -3,10 +3,10 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result as DfResult, exec_err};
 use datafusion::error::DataFusionError;
@@ -17,6 +17,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::StreamExt;
 
+use super::lists::lists;
 use super::session::Warehouse;
 use super::table::FilesTable;
 use super::types::{list_of, sql_name};
@@ -204,8 +205,7 @@ impl ScalarUDFImpl for ListText {
         } else {
             datafusion::arrow::compute::cast_with_options(&values, &self.item, &options)?
         };
-        let field = Arc::new(Field::new("item", self.item.clone(), true));
-        let lists = ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), values, texts.nulls().cloned())?;
-        Ok(ColumnarValue::Array(Arc::new(lists)))
+        let nulls = texts.nulls().cloned();
+        Ok(ColumnarValue::Array(Arc::new(lists(values, OffsetBuffer::from_lengths(lengths), nulls)?)))
     }
 }

@@ -3,17 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::make_comparator;
-use datafusion::arrow::array::{Array, AsArray, ListArray, ListViewArray, UInt32Array};
+use datafusion::arrow::array::{Array, AsArray, ListArray, ListViewArray, UInt32Array, make_comparator};
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::kernels::cmp::distinct;
 use datafusion::arrow::compute::{SortOptions, cast, take};
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-use super::lists::view_of;
-use super::types::{list_of, sql_name};
+use super::lists::lists;
+use super::types::{item_field, list_of, sql_name, view_of};
 
 const HISTORIES: &str = "histories(items, moments, n) takes two lists and an integer";
 const AS_OF: &str = "as_of(moments, times) takes two lists of one type";
@@ -47,7 +46,7 @@ impl ScalarUDFImpl for Histories {
         if !n.is_integer() {
             return plan_err!("{HISTORIES}, found {} for n", sql_name(n));
         }
-        Ok(list_of(view_of(item.data_type())))
+        Ok(list_of(view_of(item.data_type().clone())))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -77,12 +76,10 @@ impl ScalarUDFImpl for Histories {
             reversed.extend(range.rev().map(|at| at as u32));
         }
         let values = take(items.values(), &UInt32Array::from(reversed), None)?;
-        let views = view_of(values.data_type());
-        let DataType::ListView(item) = &views else { return exec_err!("histories makes views") };
-        let views_of_all = ListViewArray::try_new(item.clone(), starts.into(), sizes.into(), values, None)?;
-        let item = Arc::new(Field::new("item", views, true));
-        let lists = ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), Arc::new(views_of_all), None)?;
-        Ok(ColumnarValue::Array(Arc::new(lists)))
+        let item = item_field(values.data_type().clone());
+        let views = ListViewArray::try_new(item, starts.into(), sizes.into(), values, None)?;
+        let of_users = lists(Arc::new(views), OffsetBuffer::from_lengths(lengths), None)?;
+        Ok(ColumnarValue::Array(Arc::new(of_users)))
     }
 }
 
@@ -136,8 +133,7 @@ impl ScalarUDFImpl for AsOf {
             }
         }
         let values = take(times.values(), &UInt32Array::from(newest), None)?;
-        let item = Arc::new(Field::new("item", values.data_type().clone(), true));
-        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?)))
+        Ok(ColumnarValue::Array(Arc::new(lists(values, OffsetBuffer::from_lengths(lengths), None)?)))
     }
 }
 

@@ -1,17 +1,17 @@
-//! Lists that many rows share, as views of one copy, and lists of a row's own: `own_list(list)`.
+//! How functions make lists, and `own_list(list)`, which makes one of a view.
 
-use std::sync::Arc;
-
+use datafusion::arrow::array::{Array, ArrayRef, ListArray};
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
-use super::types::{list_of, sql_name};
+use super::types::{item_field, list_of, sql_name};
 
-/// The type of a list's views.
-pub fn view_of(item: &DataType) -> DataType {
-    DataType::ListView(Arc::new(Field::new("item", item.clone(), true)))
+/// Lists, as [`list_of`] types them, that `offsets` cut `values` into.
+pub fn lists(values: ArrayRef, offsets: OffsetBuffer<i32>, nulls: Option<NullBuffer>) -> Result<ListArray> {
+    Ok(ListArray::try_new(item_field(values.data_type().clone()), offsets, values, nulls)?)
 }
 
 /// `own_list(list)`: the same list, no longer a view of one that many rows share. A view keeps all lists of its batch in memory, so

@@ -82,17 +82,17 @@ impl Warehouse {
         let state =
             SessionStateBuilder::new().with_config(settings).with_runtime_env(runtime).with_default_features().build();
         let context = SessionContext::new_with_state(state);
-        context.register_udf(ScalarUDF::new_from_impl(StableHash::default()));
-        context.register_udaf(AggregateUDF::new_from_impl(OrderedLists::default()));
+        let dropped = Dropped::default();
         for function in [
+            ScalarUDF::new_from_impl(StableHash::default()),
             ScalarUDF::new_from_impl(Histories::default()),
             ScalarUDF::new_from_impl(AsOf::default()),
             ScalarUDF::new_from_impl(OwnList::default()),
+            ScalarUDF::new_from_impl(Keep::new(dropped.clone())),
         ] {
             context.register_udf(function);
         }
-        let dropped = Dropped::default();
-        context.register_udf(ScalarUDF::new_from_impl(Keep::new(dropped.clone())));
+        context.register_udaf(AggregateUDF::new_from_impl(OrderedLists::default()));
         Ok(Warehouse { context, dropped, sources: BTreeMap::new() })
     }
 

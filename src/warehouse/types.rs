@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 
 use crate::config::ColumnType;
 
@@ -41,7 +41,17 @@ pub fn table_type(found: &DataType) -> Option<DataType> {
 }
 
 pub fn list_of(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new("item", item, true)))
+    DataType::List(item_field(item))
+}
+
+/// The type of a list's views.
+pub fn view_of(item: DataType) -> DataType {
+    DataType::ListView(item_field(item))
+}
+
+/// What a list of `item` calls its values.
+pub fn item_field(item: DataType) -> FieldRef {
+    Arc::new(Field::new("item", item, true))
 }
 
 /// The Arrow type of a declared column.
