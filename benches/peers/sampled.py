@@ -90,9 +90,12 @@ class Samples:
         self.liked_offsets = offsets(users, self.users.max() + 1)
 
     def batches(self, epoch, size, random_negatives, most=None):
-        order = shuffled(np.arange(len(self.items)), bits(self.seed, 1, epoch))
+        order = self.order(epoch)
         steps = -(-len(order) // size)
         return [self.batch(order, epoch, step, size, random_negatives) for step in range(min(steps, most or steps))]
+
+    def order(self, epoch):
+        return shuffled(np.arange(len(self.items)), bits(self.seed, 1, epoch))
 
     def batch(self, order, epoch, step, size, wanted):
         rows = order[step * size : (step + 1) * size]

@@ -23,17 +23,21 @@ EPSILON = 1e-8
 
 
 class Prepared:
-    """A batch with what can be made of it before its step."""
+    """A batch with what can be made of it before its step in a mode."""
 
-    def __init__(self, batch, masked_places):
+    def __init__(self, batch, masked_places, mode):
         size, columns = len(batch.user), len(batch.item)
         self.user, self.history, self.item, self.minus_log_q = batch.user, batch.history, batch.item, batch.minus_log_q
         self.own = batch.loss_rows
-        self.mask = torch.zeros(size, columns, dtype=torch.bool)
-        self.mask[batch.masked] = True
-        places = batch.masked[0] * columns + batch.masked[1]
-        # one of them again and again fills it up
-        self.masked_places = torch.cat([places, places[:1].expand(masked_places - len(places))])
+        if mode == "compiled":
+            places = batch.masked[0] * columns + batch.masked[1]
+            # one of them again and again fills it up
+            self.mask = torch.cat([places, places[:1].expand(masked_places - len(places))])
+        else:
+            self.mask = torch.zeros(size, columns, dtype=torch.bool)
+            self.mask[batch.masked] = True
+        if mode == "optim":
+            return
         self.users, self.of_user = batch.user.unique(return_inverse=True)
         self.items, place = torch.cat([batch.history.flatten(), batch.item]).unique(return_inverse=True)
         in_history, self.of_item = place[: size * HISTORY], place[size * HISTORY :]
@@ -42,13 +46,12 @@ class Prepared:
         starts = F.pad(torch.bincount(in_history, minlength=len(self.items)).cumsum(0), (1, 0))
         users = torch.arange(size).repeat_interleave(HISTORY)[order]
         shares = torch.full((size * HISTORY,), 1 / HISTORY)
-        self.shares = torch.sparse_csr_tensor(starts.int(), users.int(), shares, (len(self.items), size))
+        self.shares = starts.int(), users.int(), shares, (len(self.items), size)
 
 
-def prepare(batches):
-    """All of at least one masked place, which the Zipf items see to."""
-    most = max(len(batch.masked[0]) for batch in batches)
-    return [Prepared(batch, most) for batch in batches]
+def most_masked(batches):
+    """Masked places of the batch with the most; the Zipf items see to at least one in each."""
+    return max(len(batch.masked[0]) for batch in batches)
 
 
 class Towers:
@@ -68,7 +71,6 @@ class Towers:
         self.adam = torch.optim.AdamW(groups, lr=DENSE_RATE, fused=True)
         self.scale = 1 / dense["temperature"].item()
         self.loss = torch.compile(loss, dynamic=False) if mode == "compiled" else loss
-        self.mask = (lambda batch: batch.masked_places) if mode == "compiled" else lambda batch: batch.mask
         if mode == "optim":
             self.tables = [torch.nn.Parameter(table) for table in self.tables]
             self.adagrad = torch.optim.Adagrad(self.tables, lr=TABLE_RATE, eps=EPSILON)
@@ -91,7 +93,7 @@ class Towers:
             user_input.requires_grad_()
             item_input.requires_grad_()
         inputs = user_input, item_input, batch.minus_log_q
-        value = self.loss(self.dense, self.scale, *inputs, self.mask(batch), batch.own)
+        value = self.loss(self.dense, self.scale, *inputs, batch.mask, batch.own)
         value.backward()
         self.adam.step()
         self.adam.zero_grad()
@@ -106,7 +108,7 @@ class Towers:
     def update_tables(self, batch, of_users, of_items):
         width = self.tables[0].shape[1]
         by_user = torch.zeros(len(batch.users), width).index_add_(0, batch.of_user, of_users[:, :width])
-        by_item = (batch.shares @ of_users[:, width:].contiguous()).index_add_(0, batch.of_item, of_items)
+        by_item = (torch.sparse_csr_tensor(*batch.shares) @ of_users[:, width:].contiguous()).index_add_(0, batch.of_item, of_items)
         for table, sums, rows, gradient in zip(self.tables, self.sums, (batch.users, batch.items), (by_user, by_item)):
             sum_of_rows = sums[rows] + gradient.square().mean(1)
             sums[rows] = sum_of_rows
@@ -149,6 +151,25 @@ def rate(towers, batches, seconds):
             towers.step(batch)
             examples += len(batch.user)
     return examples / elapsed
+
+
+class MadeBeside(torch.utils.data.Dataset):
+    """Batches made anew for each pass by a process beside the steps, as many ahead of them as twotower has."""
+
+    def __init__(self, make, count):
+        self.make, self.count = make, count
+        self.loader = torch.utils.data.DataLoader(
+            self, batch_size=None, num_workers=1, prefetch_factor=2, persistent_workers=True, multiprocessing_context="fork"
+        )
+
+    def __len__(self):
+        return 2 * self.count
+
+    def __getitem__(self, at):
+        return self.make(at % self.count)
+
+    def __iter__(self):
+        return iter(self.loader)
 
 
 def product_rate(size=2048, seconds=1.0):
