@@ -7,7 +7,9 @@
 
 mod hardest;
 pub mod math;
+mod panel;
 pub mod pooling;
 pub mod random;
 pub mod softmax;
 pub mod tables;
+mod wide;

@@ -3,11 +3,13 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use crate::panel;
+
 /// Rows per parallel piece of the row-wise routines.
 const ROWS_PER_PIECE: usize = 256;
 /// Adding and subtracting it rounds an f32 of magnitude below 2^22 to the nearest integer.
 const ROUNDING: f32 = 12_582_912.0;
-/// Below this exponent [`exp2_at_most_zero`] gives exactly zero.
+/// Below this exponent [`exp2`] gives exactly zero.
 const EXP2_FLUSH: f32 = -100.0;
 
 /// `a * b + c`, fused where the target has the instruction (without it `mul_add` is a library call).
@@ -16,14 +18,14 @@ pub fn fma(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `2^x` for `x <= 0`, to 1e-7 relative; zero below 2^-100, which is nothing beside a row's maximum
-/// (2^0), and keeps subnormal numbers, slow on many CPUs, out of the products that follow.
+/// `2^x` for `x < 127`, to 1e-7 relative; zero below 2^-100, which is nothing beside a row's maximum
+/// (2^0 and more), and keeps subnormal numbers, slow on many CPUs, out of the products that follow.
 /// -inf gives 0 and NaN gives NaN.
 ///
 /// `x = n + f` with integer `n` and `|f| <= 1/2`; `2^f` is a polynomial of degree 6 (least squares of
 /// the relative error, reweighted towards minimax: 2e-9), and `n` is added to the exponent bits.
 #[inline(always)]
-pub fn exp2_at_most_zero(x: f32) -> f32 {
+pub fn exp2(x: f32) -> f32 {
     let rounded = x + ROUNDING;
     let f = x - (rounded - ROUNDING);
     let mut p = 1.535_336_2e-4;
@@ -164,6 +166,16 @@ pub fn multiply(out: (&mut [f32], Layout), a: (&[f32], Layout), b: (&[f32], Layo
     let ((out, o), (a, la), (b, lb)) = (out, a, b);
     assert!(la.cols == lb.rows && o.rows == la.rows && o.cols == lb.cols, "matrix shapes do not fit");
     assert!(o.fits(out.len()) && la.fits(a.len()) && lb.fits(b.len()), "matrix outside its slice");
+    // SAFETY: as below; the transposed product has the transposed places.
+    unsafe {
+        if panel::suits(o, la, lb) {
+            return panel::multiply((out.as_mut_ptr(), o), (a.as_ptr(), la), (b.as_ptr(), lb), scale, mode);
+        }
+        let (o, la, lb) = (o.transposed(), la.transposed(), lb.transposed());
+        if panel::suits(o, lb, la) {
+            return panel::multiply((out.as_mut_ptr(), o), (b.as_ptr(), lb), (a.as_ptr(), la), scale, mode);
+        }
+    }
     let s = |stride: usize| stride as isize;
     // SAFETY: the asserts above show that every element addressed lies in its slice, and `out`, a
     // mutable borrow, overlaps neither `a` nor `b`.
@@ -199,23 +211,23 @@ mod tests {
     #[test]
     fn exp2_is_accurate_over_its_whole_range() {
         let mut worst = 0.0f64;
-        for step in 0..2_000_000u32 {
-            let x = -(step as f32) * 5e-5;
+        for step in -2_000_000..2_500_000i32 {
+            let x = step as f32 * 5e-5;
             let exact = f64::from(x).exp2();
-            worst = worst.max((f64::from(exp2_at_most_zero(x)) - exact).abs() / exact);
+            worst = worst.max((f64::from(exp2(x)) - exact).abs() / exact);
         }
         assert!(worst < 1.2e-7, "worst relative error {worst:e}");
     }
 
     #[test]
     fn exp2_keeps_the_edges() {
-        assert_eq!(exp2_at_most_zero(0.0), 1.0);
-        assert_eq!(exp2_at_most_zero(-0.0), 1.0);
-        assert_eq!(exp2_at_most_zero(-1.0), 0.5);
-        assert_eq!(exp2_at_most_zero(-101.0), 0.0);
-        assert_eq!(exp2_at_most_zero(-1e30), 0.0);
-        assert_eq!(exp2_at_most_zero(f32::NEG_INFINITY), 0.0);
-        assert!(exp2_at_most_zero(f32::NAN).is_nan());
+        assert_eq!(exp2(0.0), 1.0);
+        assert_eq!(exp2(-0.0), 1.0);
+        assert_eq!(exp2(-1.0), 0.5);
+        assert_eq!(exp2(-101.0), 0.0);
+        assert_eq!(exp2(-1e30), 0.0);
+        assert_eq!(exp2(f32::NEG_INFINITY), 0.0);
+        assert!(exp2(f32::NAN).is_nan());
     }
 
     #[test]
@@ -226,6 +238,46 @@ mod tests {
             let exact: f64 = a.iter().zip(&b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
             assert_eq!(dot(&a, &b), exact as f32);
             assert_eq!(dot_f64(&a, &b), exact);
+        }
+    }
+
+    #[test]
+    fn products_of_every_shape_and_order_agree_with_straight_loops() {
+        let number = |at: usize| ((at * 37) % 101) as f32 * 0.02 - 1.0;
+        for (rows, depth, cols) in [
+            (1, 1, 16),
+            (5, 3, 32),
+            (7, 64, 48),
+            (13, 48, 64),
+            (25, 130, 80),
+            (48, 64, 192),
+            (6, 600, 64),
+            (9, 5, 7),
+            (4, 0, 16),
+        ] {
+            let a: Vec<f32> = (0..rows * depth).map(number).collect();
+            let b: Vec<f32> = (0..depth * cols).map(|at| number(at + 11)).collect();
+            let before: Vec<f32> = (0..rows * cols).map(|at| number(at + 5)).collect();
+            let exact = |row: usize, col: usize| {
+                let products = (0..depth).map(|k| f64::from(a[row * depth + k]) * f64::from(b[k * cols + col]));
+                products.sum::<f64>() * 0.5
+            };
+            let (la, lb) = (Layout::row_major(rows, depth), Layout::row_major(depth, cols));
+            for mode in [Output::Overwrite, Output::Accumulate] {
+                let (mut out, mut turned) = (before.clone(), before.clone());
+                multiply((&mut out, Layout::row_major(rows, cols)), (&a, la), (&b, lb), 0.5, mode);
+                // the same product, asked for as that of the transposed matrices
+                let o = Layout::row_major(rows, cols).transposed();
+                multiply((&mut turned, o), (&b, lb.transposed()), (&a, la.transposed()), 0.5, mode);
+                for at in 0..rows * cols {
+                    let kept = if mode == Output::Accumulate { f64::from(before[at]) } else { 0.0 };
+                    let expected = exact(at / cols, at % cols) + kept;
+                    for found in [out[at], turned[at]] {
+                        let near = (f64::from(found) - expected).abs() < 1e-4;
+                        assert!(near, "{rows} x {depth} x {cols} at {at}: {found}, expected {expected}");
+                    }
+                }
+            }
         }
     }
 

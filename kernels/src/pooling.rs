@@ -26,7 +26,7 @@ pub use attention::{Attention, AttentionGradients};
 pub use scatter::{BagGradient, Scatter};
 
 /// How many ids ahead of the one being added a row is fetched from memory.
-const FETCH_AHEAD: usize = 8;
+const FETCH_AHEAD: usize = 16;
 /// Bags per parallel piece.
 const BAGS_PER_PIECE: usize = 64;
 

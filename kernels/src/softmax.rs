@@ -1,10 +1,10 @@
 //! The sampled softmax loss of a batch, with both gradients, in one fused pass.
 //!
-//! Row `i` (a user) meets its own positive (column `i`), every other shared column it may count as a
-//! negative, and the hard negatives it owns:
+//! Row `i` (a user) meets its own positive, every other shared column it may count as a negative, and the hard negatives
+//! it owns:
 //!
 //! ```text
-//! z_ij = inv_temperature * u_i . v_j - log_q_j            shared columns, the positive's own included
+//! z_ij = inv_temperature * u_i . v_j - log_q_j            shared columns; the positive has a log_q of its own
 //! z_ih = inv_temperature * u_i . v_h + hard_log_weight    hard negatives
 //! loss = sum_i w_i (logsumexp_j z_ij - z_ii) / sum_i w_i
 //! ```
@@ -16,8 +16,9 @@
 //! cache, in tiles stored column after column (`tile[column * BLOCK + row]`), so that the maximum and
 //! the sum of a row are vertical vector operations. All exponents are of base 2, and the scale of a
 //! row's probabilities is put on the small matrices (users, d_users) rather than on the logits.
-//! Why it is exact: the maximum is the true one, and the gradient of the positive, `p_i - 1`, is
-//! computed as minus the sum of the other probabilities, which loses nothing when `p_i` is near 1.
+//! Why it is exact: powers are taken of the distance to a reference that is at most `HEADROOM` below the row's maximum and
+//! rises when it has to, so nothing overflows and nothing that counts is lost; and the gradient of the positive, `p_i - 1`,
+//! is computed as minus the sum of the other probabilities, which loses nothing when `p_i` is near 1.
 
 use rayon::prelude::*;
 
@@ -79,23 +80,27 @@ pub enum Loss {
     BinaryCrossEntropy { negative_weight: f32 },
 }
 
-/// One batch: B users, C items of which the first B are the users' positives and the first S shared.
+/// One batch: B users, C items of which the first S are shared and have the users' positives among them.
 #[derive(Clone, Copy, Debug)]
 pub struct SoftmaxInputs<'a> {
     pub loss: Loss,
     pub dim: usize,
     /// [B, dim] row-major, normalised by the caller.
     pub users: &'a [f32],
-    /// [C, dim] row-major: B positives, S - B shared random negatives, C - S hard negatives.
+    /// [C, dim] row-major: S shared columns, C - S hard negatives.
     pub items: &'a [f32],
     /// ln of each shared column's sampling probability, `[S]`; its length says what S is. Zeros for no
-    /// correction. Only the softmax corrects.
+    /// correction, infinity for what is nobody's negative. Only the softmax corrects. An item that stands for several draws has one
+    /// column, with minus the ln of the sum of their `1 / q`.
     pub log_q: &'a [f32],
+    /// The shared column of each user's positive `[B]`, and what it has in place of the column's `log_q` there `[B]`.
+    pub positives: &'a [u32],
+    pub positive_log_q: &'a [f32],
     /// Columns in S..C that each row owns.
     pub hard: Csr<'a>,
     /// How many random negatives a hard one counts for. Above 0.
     pub hard_weight: f64,
-    /// Whether the other rows' positives are negatives of a row; otherwise only columns from B on are.
+    /// Whether all shared columns are negatives, the other rows' positives as well; otherwise only columns from B on are.
     pub in_batch: bool,
     /// How many of a row's shared negatives, those of the highest scores, count as its hardest: at most
     /// [`MOST_HARDEST`]. The choice itself has no gradient.
@@ -147,9 +152,8 @@ pub struct SoftmaxKernel {
     partials: Vec<Vec<f32>>,
     /// As many as tasks ran at once.
     scratch: std::sync::Mutex<Vec<BlockScratch>>,
-    /// Hard negatives by column: where each column's entries start, then (row, entry of `hard.cols`).
-    column_starts: Vec<u32>,
-    column_entries: Vec<(u32, u32)>,
+    /// Positives by column, then hard negatives by column.
+    by_column: ByColumn,
 }
 
 impl SoftmaxKernel {
@@ -231,9 +235,10 @@ impl SoftmaxKernel {
         totals.into_iter().fold(TaskTotals::default(), TaskTotals::plus)
     }
 
-    /// `d_items` [S, dim] of the shared columns: the partial sums in task order, then the positives.
-    fn sum_shared_items(&self, inputs: &SoftmaxInputs, sizes: &Sizes, d_items: &mut [f32]) {
+    /// `d_items` [S, dim] of the shared columns: the partial sums in task order, then the positives in row order.
+    fn sum_shared_items(&mut self, inputs: &SoftmaxInputs, sizes: &Sizes, d_items: &mut [f32]) {
         let dim = sizes.dim;
+        self.by_column.sort(sizes.shared, inputs.positives.iter().zip(0..).map(|(&column, row)| (column, row, row)));
         d_items.par_chunks_mut(ITEMS_PER_PIECE * dim).enumerate().for_each(|(piece, out)| {
             let start = piece * ITEMS_PER_PIECE * dim;
             let (first, rest) = self.partials.split_first().expect("there is at least one task");
@@ -242,9 +247,10 @@ impl SoftmaxKernel {
                 let part = &partial[start..start + out.len()];
                 out.iter_mut().zip(part).for_each(|(sum, v)| *sum += v);
             }
-            let rows = piece * ITEMS_PER_PIECE..sizes.batch;
-            for (d_item, row) in out.chunks_exact_mut(dim).zip(rows) {
-                add_scaled(d_item, self.positive_slopes[row], user(inputs, row));
+            for (offset, d_item) in out.chunks_exact_mut(dim).enumerate() {
+                for &(row, _) in self.by_column.of(piece * ITEMS_PER_PIECE + offset) {
+                    add_scaled(d_item, self.positive_slopes[row as usize], user(inputs, row as usize));
+                }
             }
         });
     }
@@ -252,30 +258,14 @@ impl SoftmaxKernel {
     /// `d_items` [C - S, dim] of the hard negatives: each column takes from its owners in row order.
     fn sum_hard_items(&mut self, inputs: &SoftmaxInputs, sizes: &Sizes, d_items: &mut [f32]) {
         let dim = sizes.dim;
-        let columns = sizes.items - sizes.shared;
-        self.column_starts.clear();
-        self.column_starts.resize(columns + 2, 0);
-        for &col in inputs.hard.cols {
-            self.column_starts[col as usize - sizes.shared + 2] += 1;
-        }
-        for column in 2..columns + 2 {
-            self.column_starts[column] += self.column_starts[column - 1];
-        }
-        self.column_entries.clear();
-        self.column_entries.resize(inputs.hard.cols.len(), (0, 0));
-        for row in 0..sizes.batch {
-            for entry in inputs.hard.bounds(row) {
-                let next = &mut self.column_starts[inputs.hard.cols[entry] as usize - sizes.shared + 1];
-                self.column_entries[*next as usize] = (row as u32, entry as u32);
-                *next += 1;
-            }
-        }
+        let entries = (0..sizes.batch).flat_map(|row| inputs.hard.bounds(row).map(move |entry| (row, entry)));
+        let columns =
+            entries.map(|(row, entry)| (inputs.hard.cols[entry] - sizes.shared as u32, row as u32, entry as u32));
+        self.by_column.sort(sizes.items - sizes.shared, columns);
         d_items.par_chunks_mut(ITEMS_PER_PIECE * dim).enumerate().for_each(|(piece, out)| {
             out.fill(0.0);
             for (offset, d_item) in out.chunks_exact_mut(dim).enumerate() {
-                let column = piece * ITEMS_PER_PIECE + offset;
-                let (start, end) = (self.column_starts[column], self.column_starts[column + 1]);
-                for &(row, entry) in &self.column_entries[start as usize..end as usize] {
+                for &(row, entry) in self.by_column.of(piece * ITEMS_PER_PIECE + offset) {
                     add_scaled(d_item, self.hard_slopes[entry as usize], user(inputs, row as usize));
                 }
             }
@@ -283,8 +273,42 @@ impl SoftmaxKernel {
     }
 }
 
+/// (row, entry) of what columns take from rows, sorted by column.
+#[derive(Debug, Default)]
+struct ByColumn {
+    starts: Vec<u32>,
+    entries: Vec<(u32, u32)>,
+}
+
+impl ByColumn {
+    /// Sorts (column, row, entry); those of a column keep their order.
+    fn sort(&mut self, columns: usize, all: impl Iterator<Item = (u32, u32, u32)> + Clone) {
+        self.starts.clear();
+        self.starts.resize(columns + 2, 0);
+        all.clone().for_each(|(column, ..)| self.starts[column as usize + 2] += 1);
+        for column in 2..columns + 2 {
+            self.starts[column] += self.starts[column - 1];
+        }
+        self.entries.clear();
+        self.entries.resize(self.starts[columns + 1] as usize, (0, 0));
+        for (column, row, entry) in all {
+            let next = &mut self.starts[column as usize + 1];
+            self.entries[*next as usize] = (row, entry);
+            *next += 1;
+        }
+    }
+
+    fn of(&self, column: usize) -> &[(u32, u32)] {
+        &self.entries[self.starts[column] as usize..self.starts[column + 1] as usize]
+    }
+}
+
 fn user<'a>(inputs: &SoftmaxInputs<'a>, row: usize) -> &'a [f32] {
     &inputs.users[row * inputs.dim..(row + 1) * inputs.dim]
+}
+
+fn positive<'a>(inputs: &SoftmaxInputs<'a>, row: usize) -> &'a [f32] {
+    item(inputs, inputs.positives[row] as usize)
 }
 
 fn item<'a>(inputs: &SoftmaxInputs<'a>, col: usize) -> &'a [f32] {
@@ -306,8 +330,8 @@ impl Sizes {
         let (batch, items) = (inputs.users.len() / dim, inputs.items.len() / dim);
         let shared = inputs.log_q.len();
         assert!(
-            0 < batch && batch <= shared && shared <= items,
-            "want 0 < B <= S <= C, not B {batch}, S {shared}, C {items}"
+            0 < batch && 0 < shared && shared <= items && (inputs.in_batch || batch <= shared),
+            "want 0 < B, 0 < S <= C and B <= S without in-batch negatives, not B {batch}, S {shared}, C {items}"
         );
         assert!(inputs.inv_temperature > 0.0, "inv_temperature is {}", inputs.inv_temperature);
         let weighs = |weight: f64| weight > 0.0 && weight.is_finite();
@@ -318,6 +342,11 @@ impl Sizes {
         let in_range =
             |cols: &[u32], range: std::ops::Range<usize>| cols.iter().all(|&col| range.contains(&(col as usize)));
         assert!(in_range(inputs.hard.cols, shared..items), "a hard column is not in {shared}..{items}");
+        assert!(
+            inputs.positives.len() == batch && inputs.positive_log_q.len() == batch,
+            "want a positive for each user"
+        );
+        assert!(in_range(inputs.positives, 0..shared), "a positive is not in 0..{shared}");
         assert!(in_range(inputs.masked.cols, 0..shared), "a masked column is not in 0..{shared}");
         Self { dim, batch, shared, items }
     }

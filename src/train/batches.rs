@@ -3,11 +3,12 @@
 use super::data::Data;
 use super::mining::Mined;
 use super::random;
-use crate::config::{TargetInHistory, Training};
-use crate::features::{EncodedColumn, Encoding, FeatureBatch};
+use crate::config::{LossKind, TargetInHistory, Training};
+use crate::features::{EncodedColumn, Encoding, FeatureBatch, LayerSpec, NormalizationSpec};
 
-/// One step's input, as [`crate::kernels::softmax::SoftmaxInputs`] orders it: B positives, then shared random
-/// negatives up to S, then hard negatives up to C.
+/// One step's input, as [`crate::kernels::softmax::SoftmaxInputs`] orders it: shared items up to S, the positives and the random
+/// negatives, then hard negatives up to C. Where the loss allows it an item has one shared column, however often it was drawn; otherwise
+/// the first B are the positives.
 pub struct Batch {
     /// Rows of the positives `[B]`.
     pub rows: Vec<u32>,
@@ -16,6 +17,11 @@ pub struct Batch {
     pub items: FeatureBatch,
     /// ln of how often each shared column is to be expected in a batch, times the correction's strength `[S]`.
     pub log_q: Vec<f32>,
+    /// The column of each positive `[B]`, and its own `log_q` `[B]`.
+    pub positives: Vec<u32>,
+    pub positive_log_q: Vec<f32>,
+    /// Whether an item has one shared column; then those that are no row's negative have an infinite `log_q`.
+    pub merged: bool,
     /// Offsets [B + 1] and columns that must not count as negatives of a row.
     pub masked: (Vec<u32>, Vec<u32>),
     /// Offsets [B + 1] and columns of a row's own hard negatives; both empty in an epoch without.
@@ -77,24 +83,39 @@ impl<'a> Batches<'a> {
         let data = self.data;
         let size = self.training.batch_size;
         let rows = self.order[step * size..((step + 1) * size).min(self.order.len())].to_vec();
+        let no_hard = self.epoch < self.training.hard_from_epoch;
+        let hardest = if no_hard { 0 } else { self.training.online_hard };
+        let Columns { mut items, log_q, positives, positive_log_q, merged } = self.columns(step, &rows, hardest);
+        let masked = self.masked(&rows, &items, &positives);
+        let hard = if no_hard { Default::default() } else { self.add_hard(step, &rows, &mut items) };
+        let weights = (!data.weights.is_empty()).then(|| rows.iter().map(|row| data.weights[*row as usize]).collect());
+        let users = self.users(&rows);
+        let items = data.catalogue.select(&items, None);
+        Batch { rows, users, items, log_q, positives, positive_log_q, merged, masked, hard, hardest, weights }
+    }
+
+    /// The shared columns of a batch. The hardest of a row are so many columns, and other losses than the softmax count them, so
+    /// there each draw has its own; and so it has where the items of a batch are each other's norm.
+    fn columns(&mut self, step: usize, rows: &[u32], hardest: usize) -> Columns {
+        let data = self.data;
         let mut items: Vec<u32> = rows.iter().map(|row| data.item_of[*row as usize]).collect();
         let log_batch = (rows.len() as f64).ln();
-        let correction = |strength: f64, log_q: f64| (strength * log_q) as f32;
         let logq = &self.training.logq;
         let in_batch = |item: &u32| match self.training.in_batch_negatives {
-            true => correction(logq.in_batch, log_batch + f64::from(data.log_share[*item as usize])),
+            true => (logq.in_batch * (log_batch + f64::from(data.log_share[*item as usize]))) as f32,
             // then a positive is there with certainty, and nowhere else
             false => 0.0,
         };
         let mut log_q: Vec<f32> = items.iter().map(in_batch).collect();
-        self.add_random(step, &rows, &mut items, &mut log_q);
-        let masked = self.masked(&rows, &items);
-        let no_hard = self.epoch < self.training.hard_from_epoch;
-        let hard = if no_hard { Default::default() } else { self.add_hard(step, &rows, &mut items) };
-        let hardest = if no_hard { 0 } else { self.training.online_hard };
-        let weights = (!data.weights.is_empty()).then(|| rows.iter().map(|row| data.weights[*row as usize]).collect());
-        let users = self.users(&rows);
-        Batch { users, items: data.catalogue.select(&items, None), rows, log_q, masked, hard, hardest, weights }
+        self.add_random(step, rows, &mut items, &mut log_q);
+        let by_batch = |layer: &LayerSpec| matches!(layer.normalization, Some(NormalizationSpec::Batch { .. }));
+        let apart =
+            self.training.loss.kind != LossKind::Softmax || hardest > 0 || data.spec.item.layers.iter().any(by_batch);
+        if apart {
+            let (positives, positive_log_q) = ((0..rows.len() as u32).collect(), log_q[..rows.len()].to_vec());
+            return Columns { items, log_q, positives, positive_log_q, merged: false };
+        }
+        merge(&items, &log_q, rows.len(), self.training.in_batch_negatives, &mut self.first_column)
     }
 
     /// Draws random negatives from those of the batch's positives, with replacement.
@@ -118,7 +139,7 @@ impl<'a> Batches<'a> {
 
     /// For each row the shared columns whose item its user likes: his other positives, and its own item in other
     /// columns.
-    fn masked(&mut self, rows: &[u32], shared: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    fn masked(&mut self, rows: &[u32], shared: &[u32], positives: &[u32]) -> (Vec<u32>, Vec<u32>) {
         self.next_column.clear();
         self.next_column.resize(shared.len(), 0);
         // from the last, so that each chain ascends
@@ -128,14 +149,14 @@ impl<'a> Batches<'a> {
             *first = column as u32 + 1;
         }
         let (mut offsets, mut columns) = (vec![0], Vec::new());
-        for (own, row) in rows.iter().enumerate() {
+        for (own, row) in positives.iter().zip(rows) {
             let liked = self.data.liked.of(self.data.user_of[*row as usize] as usize);
             let mut last = None;
             for item in liked.iter().filter(|item| last.replace(**item) != Some(**item)) {
                 let mut at = self.first_column[*item as usize];
                 while at > 0 {
                     let column = at - 1;
-                    if column as usize != own {
+                    if column != *own {
                         columns.push(column);
                     }
                     at = self.next_column[column as usize];
@@ -202,6 +223,44 @@ impl<'a> Batches<'a> {
     }
 }
 
+/// The shared items of a batch, and what each row has of them.
+#[derive(Debug, Default, PartialEq)]
+struct Columns {
+    items: Vec<u32>,
+    log_q: Vec<f32>,
+    positives: Vec<u32>,
+    positive_log_q: Vec<f32>,
+    merged: bool,
+}
+
+/// Gives each item one column, in the order in which they first come, with the sum of `1 / q` of all its draws: the first `positives`
+/// of them count as such unless they are no negatives. `first_column`, zeros by item, is left as it was.
+fn merge(items: &[u32], log_q: &[f32], positives: usize, in_batch: bool, first_column: &mut [u32]) -> Columns {
+    let mut merged = Columns { positive_log_q: log_q[..positives].to_vec(), merged: true, ..Columns::default() };
+    let mut draws: Vec<f64> = Vec::with_capacity(items.len());
+    for (at, (item, &log_q)) in items.iter().zip(log_q).enumerate() {
+        let place = &mut first_column[*item as usize];
+        if *place == 0 {
+            merged.items.push(*item);
+            merged.log_q.push(f32::INFINITY);
+            draws.push(0.0);
+            *place = merged.items.len() as u32;
+        }
+        let column = *place - 1;
+        if at < positives {
+            merged.positives.push(column);
+        }
+        if in_batch || at >= positives {
+            let (column, sum) = (column as usize, &mut draws[column as usize]);
+            *sum += f64::from(-log_q).exp();
+            // what was drawn once keeps its value to the bit
+            merged.log_q[column] = if merged.log_q[column] == f32::INFINITY { log_q } else { -sum.ln() as f32 };
+        }
+    }
+    merged.items.iter().for_each(|item| first_column[*item as usize] = 0);
+    merged
+}
+
 /// Features of the users of some positives, whole but for a target that training drops.
 pub fn select_users(data: &Data, training: &Training, targets: &[Option<&[u32]>], rows: &[u32]) -> FeatureBatch {
     let keep = |feature: usize, position: usize, id: u32, _: usize| {
@@ -228,4 +287,23 @@ pub fn targets(data: &Data) -> Vec<Option<&[u32]>> {
         _ => None,
     });
     lists.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_drawn_more_than_once_has_one_column_with_all_its_draws() {
+        let (items, log_q) = ([7, 3, 7, 5, 3, 3, 9], [-1.0, -2.0, -1.0, -3.0, -4.0, -4.0, -5.0f32]);
+        let mut scratch = vec![0; 10];
+        let all = merge(&items, &log_q, 4, true, &mut scratch);
+        assert_eq!((&all.items[..], &all.positives[..]), (&[7, 3, 5, 9][..], &[0, 1, 0, 2][..]));
+        assert_eq!(all.positive_log_q, log_q[..4]);
+        let sum = |draws: &[f64]| -draws.iter().map(|q| (-q).exp()).sum::<f64>().ln() as f32;
+        assert_eq!(all.log_q, [sum(&[-1.0, -1.0]), sum(&[-2.0, -4.0, -4.0]), -3.0, -5.0]);
+        let random = merge(&items, &log_q, 4, false, &mut scratch);
+        assert_eq!(random.log_q, [f32::INFINITY, sum(&[-4.0, -4.0]), f32::INFINITY, -5.0]);
+        assert_eq!(scratch, [0; 10]);
+    }
 }

@@ -232,9 +232,12 @@ fn softmax_inputs<'b>(
         users: &user.vectors,
         items: &item.vectors,
         log_q: &batch.log_q,
+        positives: &batch.positives,
+        positive_log_q: &batch.positive_log_q,
         hard: Csr { offsets: &batch.hard.0, cols: &batch.hard.1 },
         hard_weight: training.hard_weight,
-        in_batch: training.in_batch_negatives,
+        // of merged columns those that are positives alone have an infinite log_q
+        in_batch: training.in_batch_negatives || batch.merged,
         hardest: batch.hardest,
         hardest_weight: training.online_hard_weight,
         masked: Csr { offsets: &batch.masked.0, cols: &batch.masked.1 },

@@ -18,7 +18,7 @@
 use rayon::prelude::*;
 
 use super::{BAGS_PER_PIECE, Bag, BagGradient};
-use crate::math::{add_scaled, dot, exp2_at_most_zero};
+use crate::math::{add_scaled, dot, exp2};
 use crate::tables::EmbeddingTable;
 
 /// What attention pooling learns.
@@ -126,7 +126,7 @@ fn softmax(scores: &mut [f32]) {
     let top = scores.iter().fold(f32::NEG_INFINITY, |top, &score| top.max(score));
     let mut sum = 0.0;
     for score in scores.iter_mut() {
-        *score = exp2_at_most_zero((*score - top) * std::f32::consts::LOG2_E);
+        *score = exp2((*score - top) * std::f32::consts::LOG2_E);
         sum += *score;
     }
     scores.iter_mut().for_each(|score| *score /= sum);

@@ -2,9 +2,14 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, Loss, SoftmaxInputs, TILE, item, user};
+use super::{BLOCK, Loss, SoftmaxInputs, TILE, item, positive, user};
 use crate::hardest::Hardest;
-use crate::math::{Layout, Output, add_scaled, dot, dot_f64, exp2_at_most_zero, multiply};
+use crate::math::{Layout, Output, add_scaled, dot, dot_f64, exp2, fma, multiply};
+use crate::wide::in_two_widths;
+
+/// How far a logit, in base 2, may lie above its row's reference before the reference rises to it: so far that this is rare, and
+/// not so far that sums of powers of 2, or their inverses, would leave the range of an f32.
+const HEADROOM: f32 = 24.0;
 
 /// One value for each row of a block.
 pub(super) type Lanes = [f32; BLOCK];
@@ -12,8 +17,11 @@ pub(super) type Lanes = [f32; BLOCK];
 /// Memory for one block, reused from block to block and from batch to batch.
 #[derive(Debug, Default)]
 pub(super) struct BlockScratch {
-    /// [S, BLOCK]: dot products, then unnormalised probabilities; one tile of it, then slopes, where the loss is no softmax.
+    /// [negatives of S, BLOCK]: dot products, then unnormalised probabilities; one tile of it, then slopes, where the loss is no
+    /// softmax.
     pub(super) logits: Vec<f32>,
+    /// [dim, BLOCK]: users, column by column; zeros where the last block has no row.
+    pub(super) columns: Vec<f32>,
     /// [BLOCK, dim]: users times the scale of their row's probabilities.
     pub(super) users: Vec<f32>,
     /// Masked (column, row in block), and the positives, by column.
@@ -62,9 +70,12 @@ impl RowTask<'_> {
     pub fn run(mut self, scratch: &mut BlockScratch) -> TaskTotals {
         let (dim, shared) = (self.inputs.dim, self.bias.len());
         let softmax = self.inputs.loss == Loss::Softmax;
-        scratch.logits.resize(if softmax { shared } else { shared.min(TILE) } * BLOCK, 0.0);
+        let columns = if softmax { shared - self.inputs.first_negative() } else { shared.min(TILE) };
+        scratch.logits.resize(columns * BLOCK, 0.0);
+        scratch.columns.resize(dim * BLOCK, 0.0);
         scratch.users.resize(BLOCK * dim, 0.0);
         self.d_items.resize(shared * dim, 0.0);
+        self.d_items[..self.inputs.first_negative() * dim].fill(0.0);
         let mut totals = TaskTotals::default();
         for start in self.rows.clone().step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(self.rows.end);
@@ -75,45 +86,48 @@ impl RowTask<'_> {
     }
 
     fn run_block(&mut self, rows: Range<usize>, scratch: &mut BlockScratch) -> TaskTotals {
-        let (dim, shared) = (self.inputs.dim, self.bias.len());
+        let inputs = self.inputs;
+        let (dim, first) = (inputs.dim, inputs.first_negative());
         let local = rows.start - self.rows.start;
         self.list_removed(&rows, &mut scratch.removed);
+        self.lay_out_users(&rows, &mut scratch.columns);
 
-        let mut max = [f32::NEG_INFINITY; BLOCK];
-        let positives = self.fill_logits(&rows, scratch, &mut max);
-        self.fill_hard_logits(&rows, &mut scratch.hard, &mut max);
+        let mut reference: Lanes = [0.0; BLOCK];
+        let positives = self.positive_logits(&rows);
+        reference[..rows.len()].copy_from_slice(&positives[..rows.len()]);
+        self.fill_hard_logits(&rows, &mut scratch.hard, &mut reference);
 
-        let mut others = [0.0f64; BLOCK];
         let d_users = &mut self.d_users[local * dim..(local + rows.len()) * dim];
-        exponentiate(self.inputs, self.bias, &rows, scratch, &max, &mut others, d_users);
-        let hard_start = self.inputs.hard.bounds(self.rows.start).start;
+        let mut others = exponentiate(inputs, self.bias, &rows, scratch, &mut reference, d_users);
+        let hard_start = inputs.hard.bounds(self.rows.start).start;
         let mut next_hard = 0;
         let mut totals = TaskTotals::default();
         for (lane, row) in rows.clone().enumerate() {
-            let hard = self.inputs.hard.bounds(row);
+            let hard = inputs.hard.bounds(row);
             let probabilities = &mut scratch.hard[next_hard..next_hard + hard.len()];
             next_hard += hard.len();
             for e in probabilities.iter_mut() {
-                *e = exp2_at_most_zero(*e - max[lane]);
+                *e = exp2(*e - reference[lane]);
                 others[lane] += f64::from(*e);
             }
-            let below_max = f64::from(positives[lane] - max[lane]);
-            let positive = below_max.exp2();
-            let sum = others[lane] + positive;
+            let above = f64::from(positives[lane]) - f64::from(reference[lane]);
+            let own = above.exp2();
+            let sum = others[lane] + own;
+            let ratio = others[lane] / own;
             let loss =
-                if below_max == 0.0 { others[lane].ln_1p() } else { sum.ln() - below_max * std::f64::consts::LN_2 };
-            let weight = f64::from(self.inputs.weights.map_or(1.0, |weights| weights[row]));
-            let scale = weight * self.weight_scale * f64::from(self.inputs.inv_temperature) / sum;
+                if ratio == f64::INFINITY { others[lane].ln() - above * std::f64::consts::LN_2 } else { ratio.ln_1p() };
+            let weight = f64::from(inputs.weights.map_or(1.0, |weights| weights[row]));
+            let scale = weight * self.weight_scale * f64::from(inputs.inv_temperature) / sum;
             let positive_slope = (-others[lane] * scale) as f32;
 
-            let u = user(self.inputs, row);
+            let u = user(inputs, row);
             let d_user = &mut d_users[lane * dim..(lane + 1) * dim];
             d_user.iter_mut().for_each(|g| *g *= scale as f32);
-            add_scaled(d_user, positive_slope, item(self.inputs, row));
+            add_scaled(d_user, positive_slope, positive(inputs, row));
             for (e, entry) in probabilities.iter().zip(hard) {
                 let slope = (f64::from(*e) * scale) as f32;
                 self.hard_slopes[entry - hard_start] = slope;
-                add_scaled(d_user, slope, item(self.inputs, self.inputs.hard.cols[entry] as usize));
+                add_scaled(d_user, slope, item(inputs, inputs.hard.cols[entry] as usize));
             }
             let scaled = &mut scratch.users[lane * dim..(lane + 1) * dim];
             scaled.iter_mut().zip(u).for_each(|(s, v)| *s = v * scale as f32);
@@ -122,18 +136,17 @@ impl RowTask<'_> {
             totals = totals.plus(TaskTotals {
                 loss: weight * loss,
                 user_slope: dot_f64(u, d_user),
-                positive_probability: weight * positive / sum,
+                positive_probability: weight * own / sum,
             });
         }
 
-        let mode = if local == 0 { Output::Overwrite } else { Output::Accumulate };
-        let probabilities = Layout { rows: shared, cols: rows.len(), row_stride: BLOCK, col_stride: 1 };
+        let count = self.bias.len() - first;
         multiply(
-            (self.d_items, Layout::row_major(shared, dim)),
-            (&scratch.logits, probabilities),
+            (&mut self.d_items[first * dim..], Layout::row_major(count, dim)),
+            (&scratch.logits, Layout { rows: count, cols: rows.len(), row_stride: BLOCK, col_stride: 1 }),
             (&scratch.users, Layout::row_major(rows.len(), dim)),
             1.0,
-            mode,
+            if local == 0 { Output::Overwrite } else { Output::Accumulate },
         );
         totals
     }
@@ -142,7 +155,7 @@ impl RowTask<'_> {
     pub(super) fn list_removed(&self, rows: &Range<usize>, removed: &mut Vec<(u32, u32)>) {
         removed.clear();
         for (lane, row) in rows.clone().enumerate() {
-            removed.push((row as u32, lane as u32));
+            removed.push((self.inputs.positives[row], lane as u32));
             let masked = &self.inputs.masked.cols[self.inputs.masked.bounds(row)];
             removed.extend(masked.iter().map(|&col| (col, lane as u32)));
         }
@@ -150,55 +163,27 @@ impl RowTask<'_> {
         removed.dedup();
     }
 
-    /// Scaled dot products of all shared columns in base 2, minus infinity where removed; raises
-    /// `max` to the largest logit of each row, its positive included; returns the positives' logits.
-    fn fill_logits(&self, rows: &Range<usize>, scratch: &mut BlockScratch, max: &mut Lanes) -> Lanes {
-        let dim = self.inputs.dim;
-        let users = &self.inputs.users[rows.start * dim..rows.end * dim];
-        let scale = self.inputs.inv_temperature * std::f32::consts::LOG2_E;
-        let mut positives = [0.0; BLOCK];
-        let first_negative = self.inputs.first_negative();
-        let hardest = &mut scratch.hardest;
-        hardest.clear();
-        let mut removed = scratch.removed.iter().peekable();
-        let tiles = scratch.logits.chunks_mut(TILE * BLOCK).zip(self.bias.chunks(TILE));
-        for (tile_index, (tile, bias)) in tiles.enumerate() {
-            let first = tile_index * TILE;
-            let items = &self.inputs.items[first * dim..(first + bias.len()) * dim];
-            multiply(
-                (tile, Layout { rows: rows.len(), cols: bias.len(), row_stride: 1, col_stride: BLOCK }),
-                (users, Layout::row_major(rows.len(), dim)),
-                (items, Layout::row_major(bias.len(), dim).transposed()),
-                scale,
-                Output::Overwrite,
-            );
-            while let Some(&(col, lane)) = removed.next_if(|r| (r.0 as usize) < first + bias.len()) {
-                let (col, lane) = (col as usize, lane as usize);
-                let logit = &mut tile[(col - first) * BLOCK + lane];
-                if col == rows.start + lane {
-                    positives[lane] = *logit + bias[col - first];
-                }
-                *logit = f32::NEG_INFINITY;
-            }
-            if first < first_negative {
-                tile[..(first_negative - first).min(bias.len()) * BLOCK].fill(f32::NEG_INFINITY);
-            }
-            if self.inputs.hardest > 0 {
-                hardest.offer(tile, first);
-            }
-            raise_max(tile, bias, max);
+    /// The users of a block, column by column.
+    pub(super) fn lay_out_users(&self, rows: &Range<usize>, columns: &mut [f32]) {
+        if rows.len() < BLOCK {
+            columns.fill(0.0);
         }
-        for (lane, max) in max.iter_mut().enumerate().take(rows.len()) {
-            for (col, score) in hardest.of(lane, self.inputs.hardest) {
-                let logit = score + self.inputs.hardest_weight.log2() as f32;
-                scratch.logits[col * BLOCK + lane] = logit;
-                *max = max.max(logit + self.bias[col]);
+        for (lane, row) in rows.clone().enumerate() {
+            for (column, value) in columns.chunks_exact_mut(BLOCK).zip(user(self.inputs, row)) {
+                column[lane] = *value;
             }
         }
-        for (max, positive) in max.iter_mut().zip(positives) {
-            *max = if positive > *max { positive } else { *max };
+    }
+
+    /// Logits of the block's positives, in base 2.
+    fn positive_logits(&self, rows: &Range<usize>) -> Lanes {
+        let log2_e = std::f32::consts::LOG2_E;
+        let mut logits = [0.0; BLOCK];
+        for (logit, row) in logits.iter_mut().zip(rows.clone()) {
+            let product = dot(user(self.inputs, row), positive(self.inputs, row));
+            *logit = fma(self.inputs.inv_temperature * log2_e, product, -self.inputs.positive_log_q[row] * log2_e);
         }
-        positives
+        logits
     }
 
     fn fill_hard_logits(&self, rows: &Range<usize>, hard: &mut Vec<f32>, max: &mut Lanes) {
@@ -216,57 +201,145 @@ impl RowTask<'_> {
         }
     }
 }
-
-/// `max[row] = max(max[row], tile[column][row] + bias[column])`; a NaN is passed over.
-fn raise_max(tile: &[f32], bias: &[f32], max: &mut Lanes) {
-    let (columns, _) = tile.as_chunks::<BLOCK>();
-    let mut top = *max;
-    for (column, &bias) in columns.iter().zip(bias) {
-        for lane in 0..BLOCK {
-            let logit = column[lane] + bias;
-            top[lane] = if logit > top[lane] { logit } else { top[lane] };
-        }
-    }
-    *max = top;
-}
-
-/// Turns logits into `2^(logit - max)` in place, adds each row's to `others`, and writes their
-/// product with the items to `d_users` [rows, dim], all tile by tile.
+/// The shared negatives of a block, tile by tile: their `2^(logit - reference)` stay in `scratch.logits`, the products of these with
+/// the items in `d_users` [rows, dim]; returns their sums. `reference`, some logit of each row before, ends high enough for all.
 fn exponentiate(
     inputs: &SoftmaxInputs,
     bias: &[f32],
     rows: &Range<usize>,
     scratch: &mut BlockScratch,
-    max: &Lanes,
-    others: &mut [f64; BLOCK],
+    reference: &mut Lanes,
     d_users: &mut [f32],
-) {
-    let dim = inputs.dim;
-    let tiles = scratch.logits.chunks_mut(TILE * BLOCK).zip(bias.chunks(TILE));
-    for (tile_index, (tile, bias)) in tiles.enumerate() {
-        let sums = exponentiate_tile(tile, bias, max);
-        others.iter_mut().zip(sums).for_each(|(total, sum)| *total += f64::from(sum));
-        let first = tile_index * TILE;
-        let items = &inputs.items[first * dim..(first + bias.len()) * dim];
+) -> [f64; BLOCK] {
+    let (dim, first) = (inputs.dim, inputs.first_negative());
+    let mut sums = [0.0f64; BLOCK];
+    d_users.fill(0.0);
+    if inputs.hardest > 0 {
+        find_hardest(inputs, rows, scratch);
+    }
+    let BlockScratch { logits, columns, removed, .. } = scratch;
+    let mut removed = removed.as_slice();
+    let negatives = &bias[first..];
+    for (at, bias) in negatives.chunks(TILE).enumerate() {
+        let column = first + at * TILE;
+        let (before, tile) = logits.split_at_mut(at * TILE * BLOCK);
+        let tile = &mut tile[..bias.len() * BLOCK];
+        if inputs.hardest == 0 {
+            removed = fill_tile(inputs, column, columns, removed, tile);
+        }
+        let top = highest(tile, bias);
+        if top.iter().zip(reference.iter()).any(|(top, reference)| *top > *reference + HEADROOM) {
+            let factors = raise(reference, &top);
+            scale_lanes(before, &factors);
+            for (lane, d_user) in d_users.chunks_exact_mut(dim).enumerate() {
+                sums[lane] *= f64::from(factors[lane]);
+                d_user.iter_mut().for_each(|g| *g *= factors[lane]);
+            }
+        }
+        let of_tile = exponentiate_tile(tile, bias, reference);
+        sums.iter_mut().zip(of_tile).for_each(|(total, sum)| *total += f64::from(sum));
         multiply(
             (d_users, Layout::row_major(rows.len(), dim)),
             (tile, Layout { rows: rows.len(), cols: bias.len(), row_stride: 1, col_stride: BLOCK }),
-            (items, Layout::row_major(bias.len(), dim)),
+            (&inputs.items[column * dim..], Layout::row_major(bias.len(), dim)),
             1.0,
-            if tile_index == 0 { Output::Overwrite } else { Output::Accumulate },
+            Output::Accumulate,
         );
+    }
+    sums
+}
+
+/// Scaled dot products of a block's users with the items from `first` on, in base 2, as many as the tile holds; minus infinity where
+/// the next of `removed` are, whose rest it returns.
+fn fill_tile<'a>(
+    inputs: &SoftmaxInputs,
+    first: usize,
+    users: &[f32],
+    removed: &'a [(u32, u32)],
+    tile: &mut [f32],
+) -> &'a [(u32, u32)] {
+    let (dim, count) = (inputs.dim, tile.len() / BLOCK);
+    multiply(
+        (tile, Layout { rows: BLOCK, cols: count, row_stride: 1, col_stride: BLOCK }),
+        (users, Layout { rows: BLOCK, cols: dim, row_stride: 1, col_stride: BLOCK }),
+        (&inputs.items[first * dim..], Layout::row_major(count, dim).transposed()),
+        inputs.inv_temperature * std::f32::consts::LOG2_E,
+        Output::Overwrite,
+    );
+    let of_tile = removed.partition_point(|removed| (removed.0 as usize) < first + count);
+    for &(column, lane) in &removed[..of_tile] {
+        if let Some(column) = (column as usize).checked_sub(first) {
+            tile[column * BLOCK + lane as usize] = f32::NEG_INFINITY;
+        }
+    }
+    &removed[of_tile..]
+}
+
+/// Fills all tiles, and lets the hardest negatives of each row count as often as they are to.
+fn find_hardest(inputs: &SoftmaxInputs, rows: &Range<usize>, scratch: &mut BlockScratch) {
+    let first = inputs.first_negative();
+    scratch.hardest.clear();
+    let mut removed = scratch.removed.as_slice();
+    for (at, tile) in scratch.logits.chunks_mut(TILE * BLOCK).enumerate() {
+        removed = fill_tile(inputs, first + at * TILE, &scratch.columns, removed, tile);
+        scratch.hardest.offer(tile, first + at * TILE);
+    }
+    for lane in 0..rows.len() {
+        for (column, score) in scratch.hardest.of(lane, inputs.hardest) {
+            scratch.logits[(column - first) * BLOCK + lane] = score + inputs.hardest_weight.log2() as f32;
+        }
     }
 }
 
-fn exponentiate_tile(tile: &mut [f32], bias: &[f32], max: &Lanes) -> Lanes {
-    let (columns, _) = tile.as_chunks_mut::<BLOCK>();
-    let mut sums = [0.0; BLOCK];
-    for (column, &bias) in columns.iter_mut().zip(bias) {
-        for lane in 0..BLOCK {
-            let e = exp2_at_most_zero((column[lane] + bias) - max[lane]);
-            column[lane] = e;
-            sums[lane] += e;
+/// Raises the reference of rows that need it; returns what powers of 2 made with the one before are to be multiplied by.
+fn raise(reference: &mut Lanes, top: &Lanes) -> Lanes {
+    let mut factors = [1.0; BLOCK];
+    for lane in 0..BLOCK {
+        if top[lane] > reference[lane] + HEADROOM {
+            factors[lane] = exp2(reference[lane] - top[lane]);
+            reference[lane] = top[lane];
         }
     }
-    sums
+    factors
+}
+
+in_two_widths! {
+    /// Each row's highest logit of a tile; a NaN is passed over.
+    fn highest(tile: &[f32], bias: &[f32]) -> Lanes {
+        let (columns, _) = tile.as_chunks::<BLOCK>();
+        let mut top = [f32::NEG_INFINITY; BLOCK];
+        for (column, &bias) in columns.iter().zip(bias) {
+            for lane in 0..BLOCK {
+                let logit = column[lane] + bias;
+                top[lane] = if logit > top[lane] { logit } else { top[lane] };
+            }
+        }
+        top
+    }
+}
+
+in_two_widths! {
+    /// Turns logits into `2^(logit - reference)` in place; returns each row's sum.
+    fn exponentiate_tile(tile: &mut [f32], bias: &[f32], reference: &Lanes) -> Lanes {
+        let (columns, _) = tile.as_chunks_mut::<BLOCK>();
+        let mut sums = [0.0; BLOCK];
+        for (column, &bias) in columns.iter_mut().zip(bias) {
+            for lane in 0..BLOCK {
+                let e = exp2((column[lane] + bias) - reference[lane]);
+                column[lane] = e;
+                sums[lane] += e;
+            }
+        }
+        sums
+    }
+}
+
+/// Multiplies the values of each row of a block.
+fn scale_lanes(columns: &mut [f32], factors: &Lanes) {
+    let (columns, _) = columns.as_chunks_mut::<BLOCK>();
+    for column in columns {
+        for lane in 0..BLOCK {
+            column[lane] *= factors[lane];
+        }
+    }
 }

@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::block::{BlockScratch, Lanes, RowTask, TaskTotals};
-use super::{BLOCK, Loss, TILE, item, user};
-use crate::math::{Layout, Output, add_scaled, dot, dot_f64, exp2_at_most_zero, fma, multiply};
+use super::{BLOCK, Loss, TILE, item, positive, user};
+use crate::math::{Layout, Output, add_scaled, dot, dot_f64, exp2, fma, multiply};
 
 /// What a loss does with the scores of one row.
 #[derive(Clone, Copy)]
@@ -65,6 +65,7 @@ impl RowTask<'_> {
         self.list_removed(&rows, &mut scratch.removed);
         scratch.removed.retain(|removed| removed.0 as usize >= first_negative);
         scratch.hardest.clear();
+        self.lay_out_users(&rows, &mut scratch.columns);
 
         let mut own_scores = [0.0f32; BLOCK];
         let mut offsets: Lanes = [0.0; BLOCK];
@@ -72,7 +73,7 @@ impl RowTask<'_> {
         let mut counts = [(shared - first_negative) as u32; BLOCK];
         scratch.removed.iter().for_each(|removed| counts[removed.1 as usize] -= 1);
         for (lane, row) in rows.clone().enumerate() {
-            own_scores[lane] = dot(user(inputs, row), item(inputs, row));
+            own_scores[lane] = dot(user(inputs, row), positive(inputs, row));
             offsets[lane] = if form.pair { form.shift - form.scale * own_scores[lane] } else { form.shift };
             let hardest = f64::from(counts[lane].min(inputs.hardest as u32)) * (inputs.hardest_weight - 1.0);
             let mass = f64::from(counts[lane]) + hardest + inputs.hard.bounds(row).len() as f64 * inputs.hard_weight;
@@ -112,7 +113,7 @@ impl RowTask<'_> {
             }
             let (own, own_slope) = form.own(own_scores[lane]);
             let own_slope = if form.pair { -slope * scale } else { own_slope * weight * self.weight_scale };
-            add_scaled(d_user, own_slope as f32, item(inputs, row));
+            add_scaled(d_user, own_slope as f32, positive(inputs, row));
             self.positive_slopes[at] = own_slope as f32;
             let loss = own + slope_scales[lane] * value;
             self.row_losses[at] = loss as f32;
@@ -144,7 +145,6 @@ impl RowTask<'_> {
             self.d_items.fill(0.0);
         }
         let (mut values, mut slopes) = ([0.0f64; BLOCK], [0.0f64; BLOCK]);
-        let users = &inputs.users[rows.start * dim..rows.end * dim];
         let mut removed = scratch.removed.iter().peekable();
         for first in (first_negative..shared).step_by(TILE) {
             let count = TILE.min(shared - first);
@@ -152,8 +152,8 @@ impl RowTask<'_> {
             let of_tile = Layout { rows: rows.len(), cols: count, row_stride: 1, col_stride: BLOCK };
             let items = &inputs.items[first * dim..(first + count) * dim];
             multiply(
-                (tile, of_tile),
-                (users, Layout::row_major(rows.len(), dim)),
+                (tile, Layout { rows: BLOCK, ..of_tile }),
+                (&scratch.columns, Layout { rows: BLOCK, cols: dim, row_stride: 1, col_stride: BLOCK }),
                 (items, Layout::row_major(count, dim).transposed()),
                 form.scale,
                 Output::Overwrite,
@@ -214,7 +214,7 @@ fn hinge(x: f32) -> (f32, f32) {
 /// 1/3, seven terms leave out less than 2e-8.
 #[inline(always)]
 fn softplus(x: f32) -> (f32, f32) {
-    let t = exp2_at_most_zero(-x.abs() * std::f32::consts::LOG2_E);
+    let t = exp2(-x.abs() * std::f32::consts::LOG2_E);
     let y = t / (2.0 + t);
     let square = y * y;
     let mut series = 1.0 / 13.0;

@@ -140,17 +140,19 @@ fn loss(data: &Data, config: &Config, weights: &Weights, tables: &BTreeMap<Strin
     let list = |csr: &(Vec<u32>, Vec<u32>), row: usize| csr.1[csr.0[row] as usize..csr.0[row + 1] as usize].to_vec();
     let (mut total, mut mass) = (0.0, 0.0);
     for row in 0..users.len() {
-        let masked = list(&batch.masked, row);
+        let (own, masked) = (batch.positives[row] as usize, list(&batch.masked, row));
         let logit = |col: usize| dot(&users[row], &items[col]) * weights.inv_temperature;
         let mut sum: f64 = (0..batch.log_q.len())
-            .filter(|col| *col == row || !masked.contains(&(*col as u32)))
+            .filter(|col| *col != own && !masked.contains(&(*col as u32)))
             .map(|col| (logit(col) - f64::from(batch.log_q[col])).exp())
             .sum();
+        let positive = logit(own) - f64::from(batch.positive_log_q[row]);
+        sum += positive.exp();
         for col in list(&batch.hard, row) {
             sum += (logit(col as usize) + config.training.hard_weight.ln()).exp();
         }
         let weight = batch.weights.as_ref().map_or(1.0, |weights| f64::from(weights[row]));
-        total += weight * (sum.ln() - (logit(row) - f64::from(batch.log_q[row])));
+        total += weight * (sum.ln() - positive);
         mass += weight;
     }
     total / mass

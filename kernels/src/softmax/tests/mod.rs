@@ -11,6 +11,8 @@ struct Batch {
     users: Vec<f32>,
     items: Vec<f32>,
     log_q: Vec<f32>,
+    /// Column and `log_q` of each row's positive.
+    positives: (Vec<u32>, Vec<f32>),
     hard: (Vec<u32>, Vec<u32>),
     hard_weight: f64,
     loss: Loss,
@@ -53,6 +55,7 @@ impl Batch {
             users,
             items,
             log_q: vec![0.0; shared],
+            positives: ((0..batch as u32).collect(), vec![0.0; batch]),
             hard: (Vec::new(), Vec::new()),
             hard_weight: 1.0,
             loss: Loss::Softmax,
@@ -72,6 +75,7 @@ impl Batch {
     fn with_log_q(mut self) -> Self {
         let draws = &mut self.draws;
         self.log_q.iter_mut().for_each(|q| *q = -12.0 * draws.unit());
+        self.positives.1 = self.positives.0.iter().map(|column| self.log_q[*column as usize]).collect();
         self
     }
 
@@ -157,6 +161,8 @@ impl Batch {
             users: &self.users,
             items: &self.items,
             log_q: &self.log_q,
+            positives: &self.positives.0,
+            positive_log_q: &self.positives.1,
             hard: Csr { offsets: &self.hard.0, cols: &self.hard.1 },
             hard_weight: self.hard_weight,
             in_batch: self.in_batch,
@@ -372,6 +378,55 @@ fn the_bits_are_the_same_for_any_thread_count_and_for_reused_memory() {
         same(&one.d_users, &many.d_users);
         same(&one.d_items, &many.d_items);
     }
+}
+
+#[test]
+fn an_item_that_stands_in_one_column_for_several_gives_what_they_give_together() {
+    // columns 0..40 are positives of 20 items; 40..60 are random draws, of which 50.. are items of the positives
+    let mut apart = Batch::new(40, 60, 16, 0.1).with_log_q().with_weights();
+    let item_of =
+        |column: usize| if column < 40 { column % 20 } else { column - 20 - if column < 50 { 0 } else { 30 } };
+    let rows = |batch: &Batch, column: usize| batch.items[column * 16..(column + 1) * 16].to_vec();
+    let first_of = |item: usize| (0..60).find(|column| item_of(*column) == item).unwrap();
+    apart.items = (0..60).flat_map(|column| rows(&apart, first_of(item_of(column)))).collect();
+    // masks are of items: the row's own, wherever it stands, and the one after it
+    let liked = |row: usize| [item_of(row), (item_of(row) + 1) % 20];
+    let masks = |columns: usize, item_of: &dyn Fn(usize) -> usize| {
+        let mut masked = (vec![0], Vec::new());
+        for row in 0..40 {
+            masked.1.extend((0..columns).filter(|column| liked(row).contains(&item_of(*column))).map(|at| at as u32));
+            masked.0.push(masked.1.len() as u32);
+        }
+        masked
+    };
+    apart.masked = masks(60, &item_of);
+    let mut merged = apart.clone();
+    let items = 30;
+    merged.items = (0..items).flat_map(|item| rows(&apart, first_of(item))).collect();
+    let of = |item: usize| (0..60).filter(move |column| item_of(*column) == item);
+    merged.log_q = (0..items).map(|item| -of(item).map(|at| (-apart.log_q[at]).exp()).sum::<f32>().ln()).collect();
+    merged.positives.0 = (0..40).map(|row| item_of(row) as u32).collect();
+    merged.masked = masks(items, &|column| column);
+    let (apart, merged) = (apart.run(), merged.run());
+    let near = |a: &[f32], b: &[f32]| {
+        let size = a.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * size));
+    };
+    near(&[apart.loss as f32, apart.d_inv_temperature as f32], &[merged.loss as f32, merged.d_inv_temperature as f32]);
+    near(&apart.row_losses, &merged.row_losses);
+    near(&apart.d_users, &merged.d_users);
+    let gradient = |item: usize, k: usize| of(item).map(|column| apart.d_items[column * 16 + k]).sum();
+    near(&(0..items * 16).map(|at| gradient(at / 16, at % 16)).collect::<Vec<f32>>(), &merged.d_items);
+}
+
+#[test]
+fn a_column_that_is_nobodys_negative_is_like_one_that_is_not_there() {
+    let mut batch = Batch::new(30, 70, 16, 0.1).with_log_q();
+    let without = batch.clone().without_in_batch().run();
+    batch.log_q[..30].fill(f32::INFINITY);
+    let outputs = batch.run();
+    assert!((outputs.loss - without.loss).abs() < 1e-6 * without.loss);
+    assert!(outputs.d_items.iter().zip(&without.d_items).all(|(a, b)| (a - b).abs() < 1e-6));
 }
 
 #[test]
