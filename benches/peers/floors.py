@@ -8,11 +8,13 @@ FLOAT = 4
 
 @dataclass
 class Work:
-    """Operations and bytes of each part of a step, means over batches."""
+    """Operations and bytes of each part of a step, means over batches; and operations where an item has a column for each draw,
+    as it has in PyTorch."""
 
     examples: int
     operations: dict
     bytes: dict
+    their_operations: dict
 
     @staticmethod
     def of(batches, random_negatives):
@@ -20,15 +22,18 @@ class Work:
         items, looked_up = users + random_negatives, batches[0].history.numel()
         mean = lambda of_batch: sum(map(of_batch, batches)) / len(batches)
         touched = mean(lambda batch: len(batch.users) + len(batch.items))
-        dense = sum(2 * rows * (width * HIDDEN + HIDDEN * DIM) for rows, width in zip((users, items), WIDTHS))
+        dense = lambda items: sum(
+            2 * rows * (width * HIDDEN + HIDDEN * DIM) for rows, width in zip((users, items), WIDTHS)
+        )
         parameters = sum(width * HIDDEN + HIDDEN * DIM + HIDDEN + DIM for width in WIDTHS)
         inputs = users * WIDTHS[0] + items * WIDTHS[1]
-        operations = {
-            "forward": dense,
+        operations = lambda items: {
+            "forward": dense(items),
             # logits, and the gradients of both sides
             "softmax": 3 * 2 * users * items * DIM,
-            "backward": 2 * dense,
+            "backward": 2 * dense(items),
         }
+        distinct = mean(lambda batch: len(batch.item.unique()))
         in_bytes = {
             # each touched row once from memory (a row that comes again is in a cache), ids, the input rows
             "gather": touched * DIM * FLOAT + (looked_up + users + items) * FLOAT + inputs * FLOAT,
@@ -37,7 +42,7 @@ class Work:
             # gradients and ids read; each touched row and its sum of squares read and written
             "table_update": inputs * FLOAT + (looked_up + users + items) * FLOAT + touched * 2 * (DIM + 1) * FLOAT,
         }
-        return Work(users, operations, in_bytes)
+        return Work(users, operations(distinct), in_bytes, operations(items))
 
 
 def show(found, ours, their_gflops):
@@ -56,5 +61,5 @@ def show(found, ours, their_gflops):
         rest = whole - sum(parts.values())
         print(f"{'waiting, and the rest':24} {rest * 1e3:12.2f}")
         print(f"{'the step':24} {whole * 1e3:12.2f} {total * 1e3:10.2f} {whole / total:17.1f}   ({work.examples / total:,.0f} examples/s)")
-        theirs = sum(work.operations.values()) / their_gflops / 1e9 + sum(work.bytes.values()) / gigabytes / 1e9
+        theirs = sum(work.their_operations.values()) / their_gflops / 1e9 + sum(work.bytes.values()) / gigabytes / 1e9
         print(f"{'the same for torch':24} {'':12} {theirs * 1e3:10.2f} {'':17}   ({work.examples / theirs:,.0f} examples/s)\n")
