@@ -23,6 +23,7 @@ pub mod config;
 pub mod error;
 pub mod job;
 pub mod progress;
+pub mod spill;
 pub mod storage;
 
 // logs to samples

@@ -79,6 +79,9 @@ impl EmbeddingTable {
         let (dim, from) = (self.dim, self.len());
         assert!(to_rows >= from, "cannot shrink a table of {from} rows to {to_rows}");
         self.accumulator.resize(to_rows, init.accumulator);
+        if from == 0 {
+            self.rows = with_room(to_rows * dim);
+        }
         self.rows.resize(to_rows * dim, 0.0);
         let new = self.rows[from * dim..].par_chunks_mut(ROWS_PER_PIECE * dim).enumerate();
         new.for_each(|(piece, rows)| {
@@ -137,6 +140,25 @@ impl EmbeddingTable {
         });
         pieces.collect()
     }
+}
+
+/// An empty array with room for `values`, in huge pages where the system gives them on request: rows at random places of a large
+/// table then cost a miss of the cache, and not one of the address translation too.
+pub fn with_room(values: usize) -> Vec<f32> {
+    #[cfg_attr(not(target_os = "linux"), expect(unused_mut))]
+    let mut rows: Vec<f32> = Vec::with_capacity(values);
+    #[cfg(target_os = "linux")]
+    {
+        const HUGE: usize = 2 << 20;
+        let room = rows.spare_capacity_mut();
+        let (start, bytes) = (room.as_mut_ptr() as usize, size_of_val(room));
+        let (first, end) = (start.next_multiple_of(HUGE), (start + bytes) / HUGE * HUGE);
+        if first < end {
+            // SAFETY: whole pages within this allocation; the advice changes no value, and where it is refused nothing is lost
+            unsafe { libc::madvise(first as *mut _, end - first, libc::MADV_HUGEPAGE) };
+        }
+    }
+    rows
 }
 
 /// The part of a table from row `first` to the last of `ids`.

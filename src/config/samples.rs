@@ -38,7 +38,7 @@ pub struct Samples {
     pub memory: ByteSize,
     /// Cores for the SQL engine; 0 takes them all. The rows do not depend on it.
     pub threads: usize,
-    /// Folder for spilled data. The system's temporary folder when not given.
+    /// Folder for spilled data, of the SQL engine and of training (training.samples_memory). The system's temporary folder when not given.
     pub spill: Option<String>,
     /// Rows in one output file. Smaller files can be read by more tasks, larger ones compress better.
     pub rows_per_file: u64,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::learning::{Checkpoint, LearningRate, TableOptimizer};
-use super::{Loss, SelfMined, ordered};
+use super::{ByteSize, Loss, SelfMined, ordered};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -74,6 +74,9 @@ pub struct Training {
     /// Local folder that takes event files for TensorBoard, one run for each training; a relative path counts from the folder
     /// of this file. They are no part of the model.
     pub tensorboard: Option<String>,
+    /// Memory that encoded samples may take beside the embedding tables. What is more lies in a file in `samples.spill`, and is read from
+    /// there a million rows at a time. The result does not depend on it.
+    pub samples_memory: ByteSize,
     /// Cores for training; 0 takes them all. The result does not depend on it.
     pub threads: usize,
 }
@@ -109,6 +112,7 @@ impl Default for Training {
             checkpoint: Checkpoint::default(),
             metrics_steps: 100,
             tensorboard: None,
+            samples_memory: ByteSize::mib(512),
             threads: 0,
         }
     }

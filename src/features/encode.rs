@@ -55,9 +55,10 @@ impl<'a> Encoder<'a> {
         let found = place.find(batch)?;
         match (&feature.encoding, into) {
             (Encoding::Id { table } | Encoding::Categorical { table }, EncodedColumn::One(rows)) => {
-                rows.extend(self.rows_of(table, &place.keys(found)?, place)?);
+                rows.memory().extend(self.rows_of(table, &place.keys(found)?, place)?);
             }
             (Encoding::Ids { table, max_length, weights: by, .. }, EncodedColumn::Bag { offsets, ids, weights }) => {
+                let (offsets, ids, weights) = (offsets.memory(), ids.memory(), weights.memory());
                 let lists = place.key_lists(found)?;
                 let rows = self.rows_of(table, &lists.keys, place)?;
                 let given = match by {
@@ -84,6 +85,7 @@ impl<'a> Encoder<'a> {
                     false => Vec::new(),
                 };
                 let bags: Vec<Vec<u32>> = (0..texts.len()).into_par_iter().with_min_len(256).map(of).collect();
+                let (offsets, ids) = (offsets.memory(), ids.memory());
                 for bag in bags {
                     ids.extend(bag);
                     offsets.push(ids.len() as u64);
@@ -93,9 +95,10 @@ impl<'a> Encoder<'a> {
                 let columns = of.iter().map(|one| self.crossed(one, place, batch)).collect::<Result<Vec<_>>>()?;
                 let into = self.tables[table].rows;
                 let all = (0..batch.num_rows()).into_par_iter().with_min_len(4096);
-                rows.extend(all.map(|at| hashing::crossed_row(&columns, at, into)).collect::<Vec<_>>());
+                rows.memory().extend(all.map(|at| hashing::crossed_row(&columns, at, into)).collect::<Vec<_>>());
             }
             (Encoding::Vector { length, normalize }, EncodedColumn::Numbers { values, .. }) => {
+                let values = values.memory();
                 place.each_vector(found, *length, |vector| match vector {
                     Some(vector) => {
                         let norm = if *normalize { dot_f64(vector, vector).sqrt() } else { 1.0 };
@@ -110,7 +113,7 @@ impl<'a> Encoder<'a> {
                 })?;
             }
             (Encoding::Numeric { transform, mean, deviation }, EncodedColumn::Numbers { values, .. }) => {
-                values.extend(place.numbers(found)?.iter().flat_map(|value| {
+                values.memory().extend(place.numbers(found)?.iter().flat_map(|value| {
                     match value.filter(|value| value.is_finite()) {
                         Some(value) => [((transformed(*transform, value) - mean) / deviation) as f32, 0.0],
                         None => [0.0, 1.0],
@@ -118,15 +121,17 @@ impl<'a> Encoder<'a> {
                 }));
             }
             (Encoding::Boolean, EncodedColumn::Numbers { values, .. }) => {
-                values.extend(place.flags(found)?.iter().flat_map(|value| match value {
+                values.memory().extend(place.flags(found)?.iter().flat_map(|value| match value {
                     Some(value) => [f32::from(u8::from(value)), 0.0],
                     None => [0.0, 1.0],
                 }));
             }
             (Encoding::Bucketized { boundaries, .. }, EncodedColumn::One(rows)) => {
-                rows.extend(place.numbers(found)?.iter().map(|value| match value.filter(|value| !value.is_nan()) {
-                    Some(value) => 1 + boundaries.partition_point(|boundary| *boundary <= value) as u32,
-                    None => 0,
+                rows.memory().extend(place.numbers(found)?.iter().map(|value| {
+                    match value.filter(|value| !value.is_nan()) {
+                        Some(value) => 1 + boundaries.partition_point(|boundary| *boundary <= value) as u32,
+                        None => 0,
+                    }
                 }));
             }
             _ => return Err(Error::internal(format!("{}: encoded columns of another model", place.reader))),

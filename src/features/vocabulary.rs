@@ -11,6 +11,9 @@ use super::{Keys, ValueType};
 use crate::error::{Error, Result};
 use crate::kernels::random::fnv1a64;
 
+/// Rows that are written at a time.
+const ROWS_AT_ONCE: usize = 1 << 16;
+
 /// Rows of one table by value. The unknown rows stand first; known values follow by descending count, then by value. Where a model
 /// went on from an earlier day's, values that were known then come before those that are new.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,29 +177,42 @@ pub(crate) fn schema() -> SchemaRef {
     ]))
 }
 
-/// One vocabulary as rows of `vocabulary.parquet`, by row.
-pub(crate) fn to_arrow(table: &str, vocabulary: &Vocabulary) -> Result<RecordBatch> {
-    let (ints, texts, entries): (ArrayRef, ArrayRef, Vec<Entry>) = match &vocabulary.rows {
-        Rows::Int(rows) => {
-            let mut sorted: Vec<_> = rows.iter().collect();
-            sorted.sort_unstable_by_key(|(_, entry)| entry.row);
-            let values = Int64Array::from_iter_values(sorted.iter().map(|(value, _)| **value));
-            let none = StringArray::new_null(sorted.len());
-            (Arc::new(values), Arc::new(none), sorted.into_iter().map(|(_, entry)| *entry).collect())
-        }
-        Rows::Text(rows) => {
-            let mut sorted: Vec<_> = rows.iter().collect();
-            sorted.sort_unstable_by_key(|(_, entry)| entry.row);
-            let values = StringArray::from_iter_values(sorted.iter().map(|(value, _)| value.as_ref()));
-            let none = Int64Array::new_null(sorted.len());
-            (Arc::new(none), Arc::new(values), sorted.into_iter().map(|(_, entry)| *entry).collect())
-        }
+/// One vocabulary as rows of `vocabulary.parquet`, by row, some at a time.
+pub(crate) fn to_arrow<'a>(
+    table: &'a str,
+    vocabulary: &'a Vocabulary,
+) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
+    let (ints, texts) = match &vocabulary.rows {
+        Rows::Int(rows) => (by_row(rows.iter().map(|(value, entry)| (*value, entry))), Vec::new()),
+        Rows::Text(rows) => (Vec::new(), by_row(rows.iter().map(|(value, entry)| (&**value, entry)))),
     };
-    let names = StringArray::from_iter_values(std::iter::repeat_n(table, entries.len()));
-    let rows = Int64Array::from_iter_values(entries.iter().map(|entry| i64::from(entry.row)));
-    let counts = Int64Array::from_iter_values(entries.iter().map(|entry| entry.count as i64));
-    let seen = Date32Array::from_iter_values(entries.iter().map(|entry| entry.last_seen));
-    let columns = vec![Arc::new(names) as ArrayRef, ints, texts, Arc::new(rows), Arc::new(counts), Arc::new(seen)];
+    let starts = (0..ints.len() + texts.len()).step_by(ROWS_AT_ONCE);
+    starts.map(move |start| batch(table, part(&ints, start), part(&texts, start)))
+}
+
+fn by_row<'a, V>(rows: impl Iterator<Item = (V, &'a Entry)>) -> Vec<(V, &'a Entry)> {
+    let mut sorted: Vec<_> = rows.collect();
+    sorted.sort_unstable_by_key(|(_, entry)| entry.row);
+    sorted
+}
+
+fn part<T>(all: &[T], start: usize) -> &[T] {
+    &all[start.min(all.len())..(start + ROWS_AT_ONCE).min(all.len())]
+}
+
+fn batch(table: &str, ints: &[(i64, &Entry)], texts: &[(&str, &Entry)]) -> Result<RecordBatch> {
+    let entries: Vec<&Entry> =
+        ints.iter().map(|(_, entry)| *entry).chain(texts.iter().map(|(_, entry)| *entry)).collect();
+    let int = |at: usize| ints.get(at).map(|(value, _)| *value);
+    let text = |at: usize| texts.get(at).map(|(value, _)| *value);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(table, entries.len()))),
+        Arc::new((0..entries.len()).map(int).collect::<Int64Array>()),
+        Arc::new((0..entries.len()).map(text).collect::<StringArray>()),
+        Arc::new(Int64Array::from_iter_values(entries.iter().map(|entry| i64::from(entry.row)))),
+        Arc::new(Int64Array::from_iter_values(entries.iter().map(|entry| entry.count as i64))),
+        Arc::new(Date32Array::from_iter_values(entries.iter().map(|entry| entry.last_seen))),
+    ];
     RecordBatch::try_new(schema(), columns)
         .map_err(|error| Error::internal("cannot make the table of vocabularies").caused_by(error))
 }
@@ -262,8 +278,8 @@ mod tests {
         let mut read = Vocabularies::new();
         read.insert("t".into(), Vocabulary { unknown_rows: 3, rows: Rows::Text(HashMap::new()) });
         read.insert("n".into(), Vocabulary { unknown_rows: 1, rows: Rows::Int(HashMap::new()) });
-        extend(&mut read, &to_arrow("t", &text).unwrap()).unwrap();
-        extend(&mut read, &to_arrow("n", &ints).unwrap()).unwrap();
+        let written = to_arrow("t", &text).chain(to_arrow("n", &ints));
+        written.for_each(|batch| extend(&mut read, &batch.unwrap()).unwrap());
         assert_eq!((&read["t"], &read["n"]), (&text, &ints));
     }
 }

@@ -15,7 +15,15 @@ pub fn device(name: &str) -> Result<Device> {
 
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<Device> {
-    Ok(Device::cuda(index))
+    let refused = |why: String| {
+        Error::config(format!("training.device: found cuda:{index}, and {why}; use `cpu`, or run where the device is"))
+    };
+    match super::driver::devices() {
+        Ok(count) if index < count => Ok(Device::cuda(index)),
+        Ok(1) => Err(refused("this machine has one NVIDIA device, cuda:0".into())),
+        Ok(count) => Err(refused(format!("this machine has {count} NVIDIA devices, numbered from 0"))),
+        Err(why) => Err(refused(why)),
+    }
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -23,4 +31,18 @@ fn cuda(index: usize) -> Result<Device> {
     Err(Error::config(format!(
         "training.device: found cuda:{index}, and this program was built without CUDA; use `cpu`, or build with --features cuda"
     )))
+}
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_device_that_is_not_there_is_an_error_that_says_what_was_found() {
+        let error = device("cuda:99").expect_err("no machine has a hundred");
+        assert_eq!(error.kind, Kind::Config);
+        assert!(error.message.starts_with("training.device: found cuda:99, and "), "{error}");
+        assert!(error.message.ends_with("; use `cpu`, or run where the device is"), "{error}");
+    }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::features::vocabulary::{self, Rows, Vocabulary};
 use crate::features::{FeatureSpec, ValueType, Vocabularies};
 use crate::kernels::tables::EmbeddingTable;
-use crate::storage::{FileEntry, Store, decode_parquet, encode_parquet};
+use crate::storage::{FileEntry, ShardWriter, Store, decode_parquet};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -49,8 +49,13 @@ impl<'a> Files<'a> {
 
     /// What says how the weights are to be used.
     pub async fn spec(&mut self, spec: &FeatureSpec, vocabularies: &Vocabularies) -> Result<()> {
-        let (bytes, rows) = vocabulary_bytes(vocabularies)?;
-        self.put(keys::VOCABULARY, bytes, Some(rows)).await?;
+        let mut known = ShardWriter::new(self.store, self.folder, vocabulary::schema(), 0).named(keys::VOCABULARY);
+        for (table, vocabulary) in vocabularies {
+            for batch in vocabulary::to_arrow(table, vocabulary) {
+                known.write(&batch?).await?;
+            }
+        }
+        self.written.extend(known.finish().await?);
         let text = serde_json::to_vec_pretty(spec)
             .map_err(|error| Error::internal("cannot write the spec").caused_by(error))?;
         self.put(keys::FEATURE_SPEC, text, None).await
@@ -82,15 +87,6 @@ impl<'a> Files<'a> {
     }
 }
 
-fn vocabulary_bytes(vocabularies: &Vocabularies) -> Result<(Vec<u8>, u64)> {
-    let batches = vocabularies.iter().map(|(table, known)| vocabulary::to_arrow(table, known));
-    let batches = batches.collect::<Result<Vec<_>>>()?;
-    let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-    let bytes = encode_parquet(vocabulary::schema(), &batches)
-        .map_err(|error| Error::internal("cannot encode the vocabulary").caused_by(error))?;
-    Ok((bytes, rows))
-}
-
 /// Reads a model as it is used: without what only training needs. `files` are the entries of its manifest.
 pub(super) async fn load(
     store: &Store,
@@ -120,8 +116,7 @@ pub async fn read_spec(store: &Store, folder: &str, files: &[FileEntry]) -> Resu
         Error::config(format!("{url} is not a readable Parquet file; write it anew")).caused_by(error)
     };
     let (_, batches) = decode_parquet(checked(keys::VOCABULARY).await?).map_err(|error| broken(error.into()))?;
-    let batches = batches.collect::<Result<Vec<_>, _>>().map_err(|error| broken(error.into()))?;
-    let vocabularies = read_vocabularies(&spec, &batches)?;
+    let vocabularies = read_vocabularies(&spec, batches.map(|batch| batch.map_err(|error| broken(error.into()))))?;
     Ok((spec, vocabularies))
 }
 
@@ -162,7 +157,7 @@ pub async fn read_weights(
     Ok(Weights { tables, user, item, inv_temperature })
 }
 
-fn read_vocabularies(spec: &FeatureSpec, batches: &[RecordBatch]) -> Result<Vocabularies> {
+fn read_vocabularies(spec: &FeatureSpec, batches: impl Iterator<Item = Result<RecordBatch>>) -> Result<Vocabularies> {
     let mut vocabularies = Vocabularies::new();
     for (name, table) in spec.tables.iter().filter(|(_, table)| table.row_hash.is_none()) {
         let rows = match table.value_type {
@@ -172,7 +167,9 @@ fn read_vocabularies(spec: &FeatureSpec, batches: &[RecordBatch]) -> Result<Voca
         };
         vocabularies.insert(name.clone(), Vocabulary { unknown_rows: table.unknown_rows, rows });
     }
-    batches.iter().try_for_each(|batch| vocabulary::extend(&mut vocabularies, batch))?;
+    for batch in batches {
+        vocabulary::extend(&mut vocabularies, &batch?)?;
+    }
     for (name, known) in &vocabularies {
         let (found, expected) = (known.len(), spec.tables[name].rows);
         if found != expected {

@@ -6,6 +6,8 @@
 
 mod dense;
 mod device;
+#[cfg(feature = "cuda")]
+mod driver;
 mod dropout;
 mod files;
 mod input;

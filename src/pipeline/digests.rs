@@ -18,8 +18,13 @@ fn digest(stage: &str, of: Value) -> String {
 
 /// A start from a parent depends on which model that was, and on how it is gone on from; one from nothing on neither.
 pub fn train(config: &Config, samples: &str, start: &Start) -> String {
-    let training =
-        Training { threads: 0, checkpoint: Checkpoint::default(), tensorboard: None, ..config.training.clone() };
+    let training = Training {
+        threads: 0,
+        samples_memory: Training::default().samples_memory,
+        checkpoint: Checkpoint::default(),
+        tensorboard: None,
+        ..config.training.clone()
+    };
     let warm = &config.warm_start;
     let parent = start.parent.as_ref().map(|parent| json!([parent.digests.model, warm.epochs, warm.evict_after_days]));
     digest("train", json!([samples, config.features, config.model, training, parent]))
@@ -59,7 +64,7 @@ pub fn settings(config: &Config) -> Value {
     let without: [(&str, &[&str]); 4] = [
         ("", &["version", "output", "gates", "lease", "retention"]),
         ("/samples", &["sql", "memory", "threads", "spill"]),
-        ("/training", &["threads", "checkpoint", "tensorboard"]),
+        ("/training", &["threads", "samples_memory", "checkpoint", "tensorboard"]),
         ("/warm_start", &["from", "max_parent_age_days"]),
     ];
     for (section, keys) in without {

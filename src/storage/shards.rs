@@ -60,6 +60,8 @@ pub struct ShardWriter {
     rows_per_file: u64,
     /// Number of files, where their names carry it.
     of: Option<usize>,
+    /// The name of the one file, where it has another.
+    name: Option<String>,
     open: Option<OpenFile>,
     done: Vec<FileEntry>,
     pending: Pending,
@@ -75,6 +77,7 @@ impl ShardWriter {
             properties,
             rows_per_file: rows_per_file.max(1),
             of: None,
+            name: None,
             open: None,
             done: Vec::new(),
             pending: Pending::default(),
@@ -85,6 +88,11 @@ impl ShardWriter {
     pub fn of(mut self, files: usize) -> Self {
         self.of = Some(files);
         self
+    }
+
+    /// Writes all rows to one file of this name.
+    pub fn named(self, name: &str) -> Self {
+        ShardWriter { name: Some(name.to_string()), rows_per_file: u64::MAX, ..self }
     }
 
     /// Appends rows; starts a new file where one is full.
@@ -132,7 +140,10 @@ impl ShardWriter {
 
     fn open_file(&mut self) -> Result<()> {
         let of = self.of.map(|files| format!("-of-{files:05}")).unwrap_or_default();
-        let key = format!("{}/part-{:05}{of}.parquet", self.folder, self.done.len());
+        let key = match &self.name {
+            Some(name) => format!("{}/{name}", self.folder),
+            None => format!("{}/part-{:05}{of}.parquet", self.folder, self.done.len()),
+        };
         let encoder = ArrowWriter::try_new(self.pending.clone(), self.schema.clone(), Some(self.properties.clone()))
             .map_err(|error| Error::internal(format!("cannot encode {key}")).caused_by(error))?;
         self.open = Some(OpenFile { encoder, object: ObjectWriter::new(&self.store, key), rows: 0 });

@@ -2,6 +2,7 @@
 
 use super::data::Data;
 use super::mining::Mined;
+use super::order::Order;
 use super::random;
 use crate::config::{LossKind, TargetInHistory, Training};
 use crate::features::{EncodedColumn, Encoding, FeatureBatch, LayerSpec, NormalizationSpec};
@@ -38,8 +39,7 @@ pub struct Batches<'a> {
     training: &'a Training,
     /// What the last epoch's towers found hard.
     mined: Option<&'a Mined>,
-    /// The order of the epoch.
-    order: Vec<u32>,
+    order: Order<'a>,
     epoch: u32,
     /// By item: 1 + its first column in the batch at hand, 0 for none; and by column: the same of the next one.
     first_column: Vec<u32>,
@@ -55,7 +55,7 @@ impl<'a> Batches<'a> {
             data,
             training,
             mined: None,
-            order: Vec::new(),
+            order: Order::new(&[], 0),
             epoch: 0,
             first_column,
             next_column: Vec::new(),
@@ -75,14 +75,14 @@ impl<'a> Batches<'a> {
 
     pub fn start_epoch(&mut self, epoch: u32) {
         self.epoch = epoch;
-        self.order.clone_from(&self.data.training);
-        random::shuffle(&mut self.order, random::bits(self.training.seed, &[1, epoch.into()]));
+        self.order = Order::new(&self.data.training, random::bits(self.training.seed, &[1, epoch.into()]));
     }
 
     pub fn batch(&mut self, step: usize) -> Batch {
         let data = self.data;
         let size = self.training.batch_size;
-        let rows = self.order[step * size..((step + 1) * size).min(self.order.len())].to_vec();
+        let places = step * size..((step + 1) * size).min(data.training.len());
+        let rows = self.order.rows(places, |parts| data.turn_to(parts));
         let no_hard = self.epoch < self.training.hard_from_epoch;
         let hardest = if no_hard { 0 } else { self.training.online_hard };
         let Columns { mut items, log_q, positives, positive_log_q, merged } = self.columns(step, &rows, hardest);
@@ -277,7 +277,7 @@ pub fn targets(data: &Data) -> Vec<Option<&[u32]>> {
     let of = |wanted: &str| {
         ids.clone().find_map(|(feature, column)| match (&feature.encoding, column) {
             (Encoding::Id { table }, EncodedColumn::One(rows)) if table == wanted && feature.column == "item_id" => {
-                Some(rows.as_slice())
+                Some(&rows[..])
             }
             _ => None,
         })

@@ -1,12 +1,14 @@
-//! The sample tables in memory, encoded once: u32 rows and f32 numbers.
+//! The sample tables, encoded once: u32 rows and f32 numbers, in memory as far as `training.samples_memory` goes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use arrow::array::{Array, RecordBatch};
 use futures::StreamExt;
 use tracing::{info, warn};
 
 use super::ids::IdMap;
+use super::lists::{Entries, Liked, Lists};
 use super::origin::{Origin, other_shape};
 use super::positives::Positives;
 use super::random;
@@ -18,45 +20,7 @@ use crate::features::{
     Encoded, Encoder, Eviction, FeatureSpec, Grown, Growth, Learned, Learner, Side, Vocabularies, integers, numbers,
 };
 use crate::job::Job;
-
-/// For each row a list of items.
-#[derive(Debug, Clone, Default)]
-pub struct Lists {
-    /// [rows + 1].
-    pub offsets: Vec<u64>,
-    /// Places in the catalogue.
-    pub items: Vec<u32>,
-    /// Sampling probability of each; empty where the table has none.
-    pub probabilities: Vec<f32>,
-}
-
-impl Lists {
-    pub fn bounds(&self, row: usize) -> std::ops::Range<usize> {
-        self.offsets[row] as usize..self.offsets[row + 1] as usize
-    }
-
-    pub fn of(&self, row: usize) -> &[u32] {
-        &self.items[self.bounds(row)]
-    }
-
-    /// Orders entries by row; those of one row stay in their order.
-    pub fn new(rows: usize, entries: &[(u32, u32)], probabilities: &[f32]) -> Self {
-        let mut offsets = vec![0u64; rows + 1];
-        entries.iter().for_each(|(row, _)| offsets[*row as usize + 1] += 1);
-        (0..rows).for_each(|row| offsets[row + 1] += offsets[row]);
-        let mut next = offsets.clone();
-        let mut lists = Lists { offsets, items: vec![0; entries.len()], probabilities: vec![0.0; probabilities.len()] };
-        for (at, (row, item)) in entries.iter().enumerate() {
-            let place = &mut next[*row as usize];
-            lists.items[*place as usize] = *item;
-            if let Some(probability) = probabilities.get(at) {
-                lists.probabilities[*place as usize] = *probability;
-            }
-            *place += 1;
-        }
-        lists
-    }
-}
+use crate::spill::{Column, Spill};
 
 /// All that the loop learns from.
 pub struct Data {
@@ -69,23 +33,23 @@ pub struct Data {
     /// Features of the positives, and of the catalogue.
     pub users: Encoded,
     pub catalogue: Encoded,
-    pub sample_ids: Vec<i64>,
+    pub sample_ids: Column<i64>,
     /// Number of each positive's user, and place of its item in the catalogue.
-    pub user_of: Vec<u32>,
-    pub item_of: Vec<u32>,
+    pub user_of: Column<u32>,
+    pub item_of: Column<u32>,
     /// Sample weights; empty where the table has none and there are no objectives.
-    pub weights: Vec<f32>,
+    pub weights: Column<f32>,
     /// Which objectives hold for each positive, a bit each; empty where there are none.
-    pub objectives: Vec<u32>,
+    pub objectives: Column<u32>,
     pub random: Lists,
     pub hard: Lists,
     /// Shown to the user and not clicked.
     pub shown: Lists,
     /// Rows of the positives to learn from, and those held out.
-    pub training: Vec<u32>,
+    pub training: Column<u32>,
     pub validation: Vec<u32>,
-    /// By user: his items among the training rows and what the parent was taught, sorted.
-    pub liked: Lists,
+    /// By user: his items among the training rows and what the parent was taught.
+    pub liked: Liked,
     /// ln of each item's share of the training rows; that of half a row for an item without any.
     pub log_share: Vec<f32>,
 }
@@ -98,6 +62,8 @@ impl Data {
         let Grown { learned: Learned { spec, vocabularies }, growth } =
             learn(job, samples, origin.as_deref_mut()).await?;
         let origin = origin.as_deref();
+        let folder = config.samples.spill.as_ref().map(|folder| config.resolve(folder));
+        let spill = Spill::new(folder, config.training.samples_memory.bytes());
         let mut items = IdMap::default();
         let mut catalogue = Encoded::default();
         let encoder = Encoder::new(&spec, Side::Item, &vocabularies);
@@ -105,7 +71,9 @@ impl Data {
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             items.number(&batch, "item_features", "item_id")?;
-            encoder.encode("item_features", &batch, &mut catalogue)?;
+            let mut piece = Encoded::default();
+            encoder.encode("item_features", &batch, &mut piece)?;
+            catalogue.append(piece, &spill)?;
         }
         if items.len() != catalogue.rows {
             let twice = catalogue.rows - items.len();
@@ -114,27 +82,25 @@ impl Data {
             )));
         }
         catalogue.shrink();
-        let mut positives = Positives::load(job, samples, &spec, &vocabularies, &items, origin).await?;
-        let random = negatives(job, samples, "random_negatives", &positives, &items).await?;
-        let hard = negatives(job, samples, "hard_negatives", &positives, &items).await?;
-        let shown = negatives(job, samples, "shown_negatives", &positives, &items).await?;
+        let mut positives = Positives::load(job, samples, &spec, &vocabularies, &items, origin, &spill).await?;
+        let random = negatives(job, samples, "random_negatives", &positives, &items, &spill).await?;
+        let hard = negatives(job, samples, "hard_negatives", &positives, &items, &spill).await?;
+        let shown = negatives(job, samples, "shown_negatives", &positives, &items, &spill).await?;
         let (training, validation) = split(config, &positives.sample_ids, &positives.times);
         positives.times = Vec::new();
         if origin.is_none() || !positives.sample_ids.is_empty() {
             check_rows(config, &positives, &training)?;
         }
-        let mut liked: Vec<(u32, u32)> =
-            training.iter().map(|row| (positives.user_of[*row as usize], positives.item_of[*row as usize])).collect();
+        let training = Column::placed(training, &spill)?;
         let mut counts = vec![0u32; catalogue.rows];
-        liked.iter().for_each(|(_, item)| counts[*item as usize] += 1);
+        training.iter().for_each(|row| counts[positives.item_of[*row as usize] as usize] += 1);
         let total = training.len().max(1) as f64;
         let log_share = counts.iter().map(|count| (f64::from(*count).max(0.5) / total).ln() as f32).collect();
         let taught_before = positives.before.len() as u64;
-        liked.append(&mut positives.before);
-        let mut liked = Lists::new(positives.user_count, &liked, &[]);
-        (0..positives.user_count).for_each(|user| {
-            let bounds = liked.bounds(user);
-            liked.items[bounds].sort_unstable();
+        let before = std::mem::take(&mut positives.before);
+        let liked = Liked::new(positives.user_count, || {
+            let pair = |row: &u32| (positives.user_of[*row as usize], positives.item_of[*row as usize]);
+            training.iter().map(pair).chain(before.iter().copied())
         });
         info!(
             positives = positives.sample_ids.len(),
@@ -148,7 +114,7 @@ impl Data {
             "read the samples"
         );
         let Positives { users, sample_ids, user_of, item_of, weights, objectives, .. } = positives;
-        Ok(Data {
+        let data = Data {
             spec,
             vocabularies,
             growth,
@@ -167,7 +133,29 @@ impl Data {
             validation,
             liked,
             log_share,
-        })
+        };
+        data.release();
+        Ok(data)
+    }
+
+    /// Makes the columns of positives ready for a part of an epoch: what was read of those that lie in files is let go, and the rows
+    /// of `parts` are fetched.
+    pub fn turn_to(&self, parts: &[Range<usize>]) {
+        self.release();
+        for rows in parts {
+            self.users.will_need(rows.clone());
+            [&self.user_of, &self.item_of].into_iter().for_each(|column| column.will_need(rows.clone()));
+            self.weights.will_need(rows.clone());
+            [&self.random, &self.hard, &self.shown].into_iter().for_each(|lists| lists.will_need(rows.clone()));
+        }
+    }
+
+    fn release(&self) {
+        self.users.release();
+        self.sample_ids.release();
+        [&self.user_of, &self.item_of, &self.objectives, &self.training].into_iter().for_each(Column::release);
+        self.weights.release();
+        [&self.random, &self.hard, &self.shown].into_iter().for_each(Lists::release);
     }
 }
 
@@ -197,9 +185,16 @@ async fn learn(job: &Job, samples: &SampleSet, origin: Option<&mut Origin<'_>>) 
 }
 
 /// A table of negatives, by row of its positive. Without the table nothing is a negative there.
-async fn negatives(job: &Job, samples: &SampleSet, table: &str, positives: &Positives, items: &IdMap) -> Result<Lists> {
+async fn negatives(
+    job: &Job,
+    samples: &SampleSet,
+    table: &str,
+    positives: &Positives,
+    items: &IdMap,
+    spill: &Spill,
+) -> Result<Lists> {
     let rows: &HashMap<i64, u32> = &positives.rows;
-    let (mut entries, mut probabilities) = (Vec::new(), Vec::new());
+    let mut all = Entries::default();
     let mut lost = 0;
     if samples.record.facts.tables.contains_key(table) {
         let mut stream = read(job, samples, table);
@@ -209,6 +204,7 @@ async fn negatives(job: &Job, samples: &SampleSet, table: &str, positives: &Posi
             let found = items.find(&batch, table, "item_id")?;
             let given = numbers(&batch, table, "sampling_probability")?;
             let of = integers(&batch, table, "sample_id")?;
+            let (mut entries, mut probabilities) = (Vec::new(), Vec::new());
             for (at, item) in found.into_iter().enumerate() {
                 let Some((row, item)) = rows.get(&of.value(at)).copied().zip(item) else {
                     lost += 1;
@@ -226,6 +222,7 @@ async fn negatives(job: &Job, samples: &SampleSet, table: &str, positives: &Posi
                     probabilities.push(probability as f32);
                 }
             }
+            all.append(&entries, &probabilities, spill)?;
         }
     }
     // those of positives that the parent was taught have nothing to be learned with
@@ -236,7 +233,7 @@ async fn negatives(job: &Job, samples: &SampleSet, table: &str, positives: &Posi
             "negatives without a positive to learn from, or whose item is not in item_features, are left out"
         );
     }
-    Ok(Lists::new(rows.len(), &entries, &probabilities))
+    all.into_lists(rows.len(), spill)
 }
 
 /// Nothing to learn from is no model, however well the rest would go.

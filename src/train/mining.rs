@@ -76,7 +76,7 @@ impl Mined {
         let mut items = vec![NONE; data.user_of.len() * width];
         let all: Vec<u32> = (0..data.catalogue.rows as u32).collect();
         let catalogue = weights.vectors_of(&data.spec, Side::Item, &data.catalogue, &all, device)?;
-        let mut rows = data.training.clone();
+        let mut rows = data.training.to_vec();
         rows.sort_unstable_by_key(|row| (data.user_of[*row as usize], *row));
         let hash = |salt: u64, at: u32| random::bits(training.seed, &[salt, epoch.into(), at.into()]);
         let user_of = |rows: &[u32]| data.user_of[rows[0] as usize];
@@ -118,7 +118,7 @@ impl Mined {
                 mining.rank_from
             )));
         }
-        let users = (0..data.liked.offsets.len() - 1).filter(|user| !data.liked.of(*user).is_empty()).count() as f64;
+        let users = (0..data.liked.users()).filter(|user| !data.liked.of(*user).is_empty()).count() as f64;
         let pairs = data.training.len() as f64 * (training.batch_size + training.random_negatives) as f64;
         let (mines, steps) = (users * mining.share * items as f64, pairs * PRODUCTS_PER_PAIR);
         if mines <= steps {

@@ -5,10 +5,12 @@ mod checkpoint;
 mod data;
 mod diagnosis;
 mod ids;
+mod lists;
 mod metrics;
 mod mining;
 mod objectives;
 mod optimizer;
+mod order;
 mod origin;
 mod positives;
 mod random;
@@ -63,15 +65,17 @@ pub async fn run(
     info!(start = start.why, "starts");
     let mut origin = Origin::load(job, start).await?;
     let job = &origin.as_ref().map_or_else(|| job.clone(), Origin::job);
-    let data = Data::load(job, samples, origin.as_mut()).await?;
+    let mut data = Data::load(job, samples, origin.as_mut()).await?;
     if data.training.is_empty() {
         warn!(start = start.why, "no positives after the parent's date: its weights stay as they are");
     }
+    let mut files = Files::new(&job.output, folder);
+    // written ahead of the training, which does without: memory has better use for what a list of all ids takes
+    files.spec(&data.spec, &std::mem::take(&mut data.vocabularies)).await?;
     let pool = thread_pool(job.config.training.threads)?;
     let attempt = folder.rsplit('/').nth(1).unwrap_or(folder);
     let mut checkpoints = Checkpoints::new(job, &data, checkpoints, attempt, Handle::current());
     let (state, trainer) = pool.install(|| fit(job, &data, origin.as_ref(), &mut checkpoints))?;
-    let mut files = Files::new(&job.output, folder);
     let inv_temperature = match state.earlier_best() {
         None => {
             files.weights(&trainer.weights).await?;
@@ -86,7 +90,6 @@ pub async fn run(
             best.inv_temperature.0
         }
     };
-    files.spec(&data.spec, &data.vocabularies).await?;
     files.put(keys::TRAINING_LOG, state.metrics.text.clone().into_bytes(), None).await?;
     Ok(Written { files: files.finish(), facts: facts(&job.config, &data, start, &state, inv_temperature) })
 }

@@ -1,4 +1,4 @@
-//! The table `positives` in memory, without its features' raw values.
+//! The table `positives`, without its features' raw values.
 
 use std::collections::HashMap;
 
@@ -16,17 +16,18 @@ use crate::config::ValidationSplit;
 use crate::error::{Error, Result};
 use crate::features::{Encoded, Encoder, FeatureSpec, Side, Vocabularies, integers, numbers};
 use crate::job::Job;
+use crate::spill::{Column, Spill};
 
 /// The positives to learn from. Where a model is gone on from, those that it has been taught are known as pairs only.
 #[derive(Default)]
 pub struct Positives {
     pub users: Encoded,
-    pub sample_ids: Vec<i64>,
+    pub sample_ids: Column<i64>,
     pub times: Vec<i64>,
-    pub user_of: Vec<u32>,
-    pub item_of: Vec<u32>,
-    pub weights: Vec<f32>,
-    pub objectives: Vec<u32>,
+    pub user_of: Column<u32>,
+    pub item_of: Column<u32>,
+    pub weights: Column<f32>,
+    pub objectives: Column<u32>,
     pub user_count: usize,
     /// Row by sample_id.
     pub rows: HashMap<i64, u32>,
@@ -42,6 +43,7 @@ impl Positives {
         vocabularies: &Vocabularies,
         items: &IdMap,
         origin: Option<&Origin<'_>>,
+        spill: &Spill,
     ) -> Result<Self> {
         let encoder = Encoder::new(spec, Side::User, vocabularies);
         let mut users = IdMap::default();
@@ -71,19 +73,21 @@ impl Positives {
             let (kept, before): (Vec<_>, Vec<_>) = liked_by.partition(|(row, _)| new(row));
             all.before.extend(before.into_iter().filter_map(|(row, user)| Some((user, known[row]?))));
             if given.is_some() || !objectives.is_empty() {
-                all.weights.extend(kept.iter().map(|(row, _)| weight(*row) as f32));
+                all.weights.append(&collected(kept.iter().map(|(row, _)| weight(*row) as f32)), spill)?;
             }
             if !objectives.is_empty() {
-                all.objectives.extend(kept.iter().map(|(row, _)| held[*row].0));
+                all.objectives.append(&collected(kept.iter().map(|(row, _)| held[*row].0)), spill)?;
             }
-            all.item_of.extend(kept.iter().filter_map(|(row, _)| known[*row]));
-            all.user_of.extend(kept.iter().map(|(_, user)| user));
-            let batch = only(&batch, &kept.iter().map(|(row, _)| *row).collect::<Vec<_>>())?;
-            all.sample_ids.extend(integers(&batch, "positives", "sample_id")?.values());
+            all.item_of.append(&collected(kept.iter().filter_map(|(row, _)| known[*row])), spill)?;
+            all.user_of.append(&collected(kept.iter().map(|(_, user)| *user)), spill)?;
+            let batch = only(&batch, &collected(kept.iter().map(|(row, _)| *row)))?;
+            all.sample_ids.append(integers(&batch, "positives", "sample_id")?.values(), spill)?;
             if job.config.training.validation.split == ValidationSplit::Latest {
                 all.times.extend(integers(&batch, "positives", "event_time")?.values());
             }
-            encoder.encode("positives", &batch, &mut all.users)?;
+            let mut piece = Encoded::default();
+            encoder.encode("positives", &batch, &mut piece)?;
+            all.users.append(piece, spill)?;
         }
         if outside > 0 {
             warn!(rows = outside, "positives whose item is not in item_features are left out");
@@ -128,6 +132,10 @@ impl Positives {
         }
         Ok(())
     }
+}
+
+fn collected<T>(values: impl Iterator<Item = T>) -> Vec<T> {
+    values.collect()
 }
 
 /// The rows of a batch at ascending places.

@@ -7,10 +7,15 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::LENGTH;
 use crate::error::{Error, Result};
+use crate::kernels::tables::with_room;
 use crate::storage::{FileEntry, Store};
 
 /// Largest header that is believed, in bytes.
 const MAX_HEADER: usize = 100_000_000;
+
+/// Part of a table's size that is kept free behind it. A later day appends rows; without room for them the whole would be copied. Memory
+/// that is never touched costs nothing.
+const SPARE: usize = 8;
 
 /// A tensor that was read.
 struct Tensor {
@@ -178,7 +183,7 @@ impl Open {
         let left = info.data_offsets.1 - info.data_offsets.0;
         let values = match info.dtype {
             _ if !wanted(&name) => None,
-            Dtype::F32 => Some(Owned::F32(Vec::with_capacity(left / 4))),
+            Dtype::F32 => Some(Owned::F32(with_room(left / 4 + left / 4 / SPARE))),
             Dtype::F64 => Some(Owned::F64(Vec::with_capacity(left / 8))),
             Dtype::U32 => Some(Owned::U32(Vec::with_capacity(left / 4))),
             Dtype::U64 => Some(Owned::U64(Vec::with_capacity(left / 8))),

@@ -32,7 +32,7 @@ async fn mined_items_stand_at_the_wanted_ranks_and_are_never_liked() {
     let all: Vec<u32> = (0..ITEMS as u32).collect();
     let items = weights.vectors_of(&data.spec, Side::Item, &data.catalogue, &all, &device).unwrap();
     let dim = data.spec.dim;
-    for user in 0..data.liked.offsets.len() - 1 {
+    for user in 0..data.liked.users() {
         let rows: Vec<u32> =
             data.training.iter().copied().filter(|row| data.user_of[*row as usize] as usize == user).collect();
         // the towers are asked for a user as he was at one of his positives: one of those windows holds all of his items

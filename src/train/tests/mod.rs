@@ -60,6 +60,21 @@ async fn the_files_are_the_same_for_any_number_of_threads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn samples_that_lie_in_files_make_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let spill = format!("samples.spill={}", folder.path().display());
+    let mut written = Vec::new();
+    for memory in ["512MiB", "20KiB", "1B"] {
+        let memory = format!("training.samples_memory={memory}");
+        let changes = [memory.as_str(), &spill, "training.epochs=2", "training.history_dropout=0.2"];
+        let planted = Planted::new("spilled", 2000, &changes).await;
+        written.push(planted.train("model").await.unwrap().files);
+    }
+    assert_eq!(written[0], written[1]);
+    assert_eq!(written[0], written[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_training_tells_its_losses_rates_and_recalls_step_by_step() {
     let folder = tempfile::tempdir().unwrap();
     let curves = format!("training.tensorboard={}", folder.path().display());
