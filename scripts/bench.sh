@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Time and peak memory of each stage on larger synthetic logs; then the sample tables beside DuckDB and PySpark (benches/samples); then the
-# speed of training beside PyTorch, and what this machine can do at most (benches/peers). All below demo/bench and demo/bench-samples; a
-# finished bench is removed first, so that no stage is skipped.
+# speed of training beside PyTorch, and what this machine can do at most (benches/peers); then training with up to 10 million ids
+# (benches/scale). All below demo/bench, demo/bench-samples and demo/bench-scale; a finished bench is removed first, so that no stage is skipped.
 #
 #     scripts/bench.sh [USERS] [ITEMS]
 #
-# TWOTOWER names the program to measure, PYTHON a Python with what the requirements.txt of both benches list. IMPRESSIONS sets the
+# TWOTOWER names the program to measure, PYTHON a Python with what the requirements.txt of all benches list. IMPRESSIONS sets the
 # size of the sample tables' logs (10,000,000).
 set -euo pipefail
 
@@ -45,3 +45,7 @@ scripts/setup.sh python3-dev
 cargo build --quiet --example floors
 python=$(scripts/python.sh benches/peers/requirements.txt)
 "$python" -W ignore benches/peers/compare.py --program "$twotower" --floors "${CARGO_TARGET_DIR:-$PWD/target}/debug/examples/floors"
+
+echo
+python=$(scripts/python.sh benches/scale/requirements.txt)
+"$python" benches/scale/scale.py --program "$twotower"

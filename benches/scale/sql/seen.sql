@@ -1,0 +1,4 @@
+-- No evaluation, no mask.
+select user_id, item_id
+from clicks
+where false
