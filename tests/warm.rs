@@ -109,6 +109,7 @@ fn a_changed_feature_or_tower_asks_for_cold_and_names_what_changed() {
         ("features.user.age.buckets=10", "features.user.age.buckets: 8 before, 10 now"),
         ("features.item.quality={kind: numeric, column: price}", "features.item.quality: not there before"),
         ("model.item_tower.layers=[48]", "model.item_tower.layers: [64] before, [48] now"),
+        ("model.item_bias={column: price, weight: 0.01}", "model.item_bias: not there before, \\\"given\\\" now"),
         ("training.table_optimizer=adam", "training.table_optimizer: \\\"adagrad\\\" before"),
     ] {
         let ran = world.job(&["run"], &["--date", NEXT, "--set", setting]).expect(78);

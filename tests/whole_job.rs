@@ -29,6 +29,31 @@ fn a_week_of_logs_becomes_a_release_that_answers() {
 }
 
 #[test]
+fn an_item_bias_is_added_to_the_scores_and_can_be_changed_from_day_to_day() {
+    let world = World::local().with_logs(8, &[]);
+    let lacks = "model.item_bias={column: prise, weight: 3}";
+    let told = world.job(&["check"], &["--date", DATE, "--set", lacks]).expect(78).stderr;
+    assert!(told.contains("model.item_bias") && told.contains("did you mean `price`"), "{told}");
+
+    // beside scores of at most 1, a weight of 3 leaves the order to the price alone
+    let bias = |weight: &str| format!("model.item_bias={{column: price, weight: {weight}}}");
+    let best = |date: &str, weight: &str| {
+        world
+            .job(&["run"], &["--date", date, "--set", &bias(weight), "--set", "gates.min_recall_over_popularity=0"])
+            .expect(0);
+        let answer = world.job(&["recommend"], &["--user", "1001", "-k", "1", "--json"]).expect(0);
+        let answer: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+        answer["items"][0]["score"].as_f64().unwrap()
+    };
+    let (dearest, cheapest) = (best(DATE, "3"), best("2026-11-21", "-3"));
+    // one in ten has no price, which adds nothing
+    assert!(dearest > 10.0 && cheapest <= 1.0, "{dearest} {cheapest}");
+    let shown = world.job(&["release", "show"], &[]).expect(0);
+    let release: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(release["parent"], 1, "another weight asks for no cold start");
+}
+
+#[test]
 fn a_second_run_skips_every_stage_and_publishes_nothing() {
     let world = World::local().with_logs(7, &[]);
     world.job(&["run"], &["--date", DATE]).expect(0);

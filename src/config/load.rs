@@ -93,6 +93,10 @@ impl Config {
         };
         positive("model.dim", self.model.dim as f64)?;
         positive("model.temperature", self.model.temperature)?;
+        if let Some(bias) = &self.model.item_bias {
+            let (key, found) = ("model.item_bias.weight", bias.weight.to_string());
+            require(bias.weight.is_finite(), key, &found, "a finite number")?;
+        }
         positive("training.epochs", f64::from(self.training.epochs))?;
         positive("warm_start.epochs", f64::from(self.warm_start.epochs))?;
         positive("warm_start.max_parent_age_days", f64::from(self.warm_start.max_parent_age_days))?;

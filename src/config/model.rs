@@ -14,6 +14,23 @@ pub struct Model {
     pub temperature: f64,
     /// Learn the temperature with the rest, from the value above.
     pub learn_temperature: bool,
+    /// A number of each item that is added to its scores, whoever asks: `{column: log_likes, weight: 0.03}` adds 0.03 times that
+    /// column of `item_features` (null adds nothing). The towers are trained without it; afterwards an item's vector has the addition
+    /// as one number more at its end, and a user's vector a 1. The usual column is the logarithm of how often an item was liked,
+    /// `ln(1 + count(*))`: towers say too little of how popular an item is where they see its own likers (`examples/gowalla`).
+    /// The other scores lie between -1 and 1, so a weight of 0.03 is much. Choose it on days that you hold out.
+    pub item_bias: Option<ItemBias>,
+}
+
+/// Which addition to an item's scores: the post-hoc logit adjustment of Menon et al. 2021, with the other sign where it speaks for
+/// what is popular.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ItemBias {
+    /// Column of `item_features`: a number.
+    pub column: String,
+    /// What the column is multiplied by; below 0 it speaks against an item.
+    pub weight: f64,
 }
 
 impl Default for Model {
@@ -24,6 +41,7 @@ impl Default for Model {
             item_tower: Tower::default(),
             temperature: 0.07,
             learn_temperature: false,
+            item_bias: None,
         }
     }
 }

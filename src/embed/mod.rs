@@ -71,7 +71,8 @@ pub async fn run(
         found.refresh.kept += ids.len() as u64 - fresh;
         for vector in vectors.chunks_exact(towers.dim()) {
             found.non_finite += u64::from(vector.iter().any(|value| !value.is_finite()));
-            let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+            let learned = &vector[..towers.learned_dim()];
+            let norm = learned.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
             found.zero += u64::from(norm == 0.0);
             if norm > 0.0 && norm.is_finite() {
                 found.norm_error = found.norm_error.max((norm - 1.0).abs());

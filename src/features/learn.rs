@@ -12,8 +12,11 @@ use super::spec::{FeatureSpec, IdHash, RowHash, TableSpec, ValueType};
 use super::tower::{Measures, tower_spec};
 use super::vocabulary::{Counts, Vocabularies};
 use crate::artifacts::IdType;
-use crate::config::{Config, Feature, FeatureKind, NumericTransform};
+use crate::config::{Config, Feature, FeatureKind, ItemBias, NumericTransform};
 use crate::error::{Error, Result};
+
+/// Who reads the column of the bias, for errors.
+pub const ITEM_BIAS: &str = "model.item_bias";
 
 /// Whose features a table carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,9 @@ impl<'a> Learner<'a> {
             for column in feature.columns(name) {
                 Place { table, column, reader: &reader }.find(&empty)?;
             }
+        }
+        if let Some(bias) = config.model.item_bias.as_ref().filter(|_| side == Side::Item) {
+            item_biases(bias, table, &empty)?;
         }
         Ok(())
     }
@@ -225,7 +231,8 @@ impl<'a> Learner<'a> {
         }
         let tower = |side: Side| tower_spec(config, side, &tables, &learned);
         let (user, item) = (tower(Side::User)?, tower(Side::Item)?);
-        let spec = FeatureSpec { format: 1, dim: config.model.dim, user_id_type, item_id_type, tables, user, item };
+        let (dim, item_bias) = (config.model.dim, config.model.item_bias.clone());
+        let spec = FeatureSpec { format: 1, dim, item_bias, user_id_type, item_id_type, tables, user, item };
         Ok(Learned { spec, vocabularies })
     }
 
@@ -252,6 +259,7 @@ impl<'a> Learner<'a> {
         let now = FeatureSpec {
             user_id_type,
             item_id_type,
+            item_bias: config.model.item_bias.clone(),
             user: tower(Side::User)?,
             item: tower(Side::Item)?,
             ..spec.clone()
@@ -261,6 +269,7 @@ impl<'a> Learner<'a> {
         if let Some(difference) = growth::other_ids(&spec, &now).or(towers) {
             return Err(Error::config(difference));
         }
+        spec.item_bias = now.item_bias;
         let (mut grown, mut vocabularies) = (BTreeMap::new(), Vocabularies::new());
         for (side, name, feature) in config.all_features() {
             let Some(table) = feature.table(name).filter(|table| *table == name) else { continue };
@@ -277,6 +286,13 @@ impl<'a> Learner<'a> {
         }
         Ok(Grown { learned: Learned { spec, vocabularies }, growth: grown })
     }
+}
+
+/// What is added to the scores of each item of `batch`, a piece of `table`.
+pub fn item_biases(bias: &ItemBias, table: &str, batch: &RecordBatch) -> Result<Vec<f32>> {
+    let place = Place { table, column: &bias.column, reader: ITEM_BIAS };
+    let values = place.numbers(place.find(batch)?)?;
+    Ok(values.iter().map(|value| value.map_or(0.0, |value| (bias.weight * value) as f32)).collect())
 }
 
 /// A finite number before it is normalised or cut into buckets; within the range of f32, so that its square is finite.

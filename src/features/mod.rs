@@ -24,7 +24,7 @@ pub use columns::{Keys, id_keys, integers, no_column, numbers};
 pub use encode::Encoder;
 pub use encoded::{BatchColumn, Encoded, EncodedColumn, FeatureBatch};
 pub use growth::{Eviction, Growth};
-pub use learn::{Grown, Learned, Learner, Side};
+pub use learn::{Grown, ITEM_BIAS, Learned, Learner, Side, item_biases};
 pub use spec::{
     AttentionSpec, CrossedColumn, Encoding, FeatureSpec, FeatureSpecEntry, GatingSpec, IdHash, LayerSpec,
     NormalizationSpec, RowHash, TableSpec, TowerSpec, ValueType,

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::learn::Side;
 use crate::artifacts::IdType;
-use crate::config::{Activation, Combine, NumericTransform, Pooling};
+use crate::config::{Activation, Combine, ItemBias, NumericTransform, Pooling};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureSpec {
     pub format: u32,
     /// Dimension of the vectors both towers end in. They are divided by their L2 norm.
     pub dim: usize,
+    /// Where given, vectors have one number more after that: an item its bias, a user 1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub item_bias: Option<ItemBias>,
     pub user_id_type: IdType,
     pub item_id_type: IdType,
     /// Embedding tables by name: tensor `NAME.rows` of tables.safetensors.
@@ -244,6 +248,26 @@ impl FeatureSpecEntry {
             Encoding::Ids { weights: Some(weights), .. } => vec![&self.column, weights],
             _ => vec![&self.column],
         }
+    }
+}
+
+impl FeatureSpec {
+    /// Length of the vectors that are searched.
+    pub fn vector_dim(&self) -> usize {
+        self.dim + usize::from(self.item_bias.is_some())
+    }
+
+    /// Columns that a side's vectors are made of, each once.
+    pub fn columns(&self, side: Side) -> Vec<String> {
+        let mut columns = match side {
+            Side::User => self.user.columns(),
+            Side::Item => self.item.columns(),
+        };
+        let bias = self.item_bias.as_ref().filter(|_| side == Side::Item).map(|bias| &bias.column);
+        if let Some(column) = bias.filter(|column| !columns.contains(column)) {
+            columns.push(column.clone());
+        }
+        columns
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Dense, Input, files};
 use crate::error::{Error, Result};
-use crate::features::{Encoded, Encoder, FeatureBatch, FeatureSpec, Side, TowerSpec, Vocabularies};
+use crate::features::{Encoded, Encoder, FeatureBatch, FeatureSpec, Side, TowerSpec, Vocabularies, item_biases};
 use crate::kernels::math::normalize_rows;
 use crate::kernels::tables::{EmbeddingTable, RowInit};
 use crate::storage::{FileEntry, Store};
@@ -117,32 +117,50 @@ impl Towers {
 
     /// Dimension of the vectors.
     pub fn dim(&self) -> usize {
+        self.spec.vector_dim()
+    }
+
+    /// How many numbers of a vector the towers end in: those of norm 1.
+    pub fn learned_dim(&self) -> usize {
         self.spec.dim
     }
 
     /// Columns that [`Towers::users`] wants of `user_features`, or [`Towers::items`] of `item_features`.
     pub fn feature_columns(&self, side: Side) -> Vec<String> {
-        self.weights.side(&self.spec, side).0.columns()
+        self.spec.columns(side)
     }
 
-    /// User vectors [n, dim] of rows of `user_features`, of norm 1 (or 0 where nothing is known of a user).
+    /// User vectors [n, dim] of rows of `user_features`, of norm 1 (or 0 where nothing is known of a user); then 1, where items have
+    /// a bias.
     pub fn users(&self, batches: &[RecordBatch]) -> Result<Vec<f32>> {
         self.vectors(Side::User, "user_features", batches)
     }
 
-    /// Item vectors [n, dim] of rows of `item_features`.
+    /// Item vectors [n, dim] of rows of `item_features`, of norm 1; then their bias, where they have one.
     pub fn items(&self, batches: &[RecordBatch]) -> Result<Vec<f32>> {
         self.vectors(Side::Item, "item_features", batches)
     }
 
     fn vectors(&self, side: Side, table: &str, batches: &[RecordBatch]) -> Result<Vec<f32>> {
         let encoder = Encoder::new(&self.spec, side, &self.vocabularies);
-        let mut vectors = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum::<usize>() * self.spec.dim);
+        let mut vectors = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum::<usize>() * self.dim());
         for batch in batches {
             let mut encoded = Encoded::default();
             encoder.encode(table, batch, &mut encoded)?;
             let rows: Vec<u32> = (0..encoded.rows as u32).collect();
-            vectors.extend(self.weights.vectors_of(&self.spec, side, &encoded, &rows, &self.device)?);
+            let learned = self.weights.vectors_of(&self.spec, side, &encoded, &rows, &self.device)?;
+            let Some(bias) = &self.spec.item_bias else {
+                vectors.extend(learned);
+                continue;
+            };
+            let last = match side {
+                Side::User => vec![1.0; encoded.rows],
+                Side::Item => item_biases(bias, table, batch)?,
+            };
+            for (vector, last) in learned.chunks_exact(self.spec.dim).zip(last) {
+                vectors.extend_from_slice(vector);
+                vectors.push(last);
+            }
         }
         Ok(vectors)
     }

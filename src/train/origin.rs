@@ -40,13 +40,16 @@ pub struct Origin<'a> {
     held_out: HashMap<Id, HashSet<Id>>,
 }
 
-/// The settings that decide the shape of a model, as its manifest keeps them.
+/// The settings that decide the shape of a model, as its manifest keeps them. Of an item's bias it counts that there is one: what it is
+/// made of may change from one day to the next.
 pub fn shape(config: &Config) -> Value {
-    json!({
+    let mut shape = json!({
         "features": config.features,
         "model": config.model,
         "training": { "table_optimizer": config.training.table_optimizer },
-    })
+    });
+    shape["model"]["item_bias"] = config.model.item_bias.as_ref().map_or(Value::Null, |_| "given".into());
+    shape
 }
 
 impl<'a> Origin<'a> {

@@ -6,7 +6,7 @@ use super::objectives;
 use crate::artifacts::{SampleSet, TableFacts};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::features::{Side, no_column};
+use crate::features::{ITEM_BIAS, Side, no_column};
 use crate::job::Job;
 use crate::storage::{read_parquet_stream, sorted_parts};
 
@@ -56,20 +56,25 @@ fn has_column(facts: &TableFacts, name: &str) -> bool {
 pub fn check_columns(config: &Config, samples: &SampleSet) -> Result<()> {
     let facts = &samples.record.facts;
     objectives::check_columns(&config.training.objectives, samples)?;
+    let has_all = |reader: &str, table: &str, columns: &[&str]| -> Result<()> {
+        let Some(found) = facts.tables.get(table) else {
+            return Err(Error::config(format!("the samples have no table `{table}`; run the samples stage again")));
+        };
+        let known = found.columns.iter().map(|column| column.name.as_str());
+        match columns.iter().find(|column| !has_column(found, column)) {
+            Some(column) => Err(no_column(reader, table, column, known)),
+            None => Ok(()),
+        }
+    };
     for side in [Side::User, Side::Item] {
         for (_, name, feature) in config.all_features().filter(|(of, ..)| *of == side.name()) {
             for table in side.tables() {
-                let Some(found) = facts.tables.get(*table) else {
-                    return Err(Error::config(format!(
-                        "the samples have no table `{table}`; run the samples stage again"
-                    )));
-                };
-                if let Some(column) = feature.columns(name).into_iter().find(|column| !has_column(found, column)) {
-                    let known = found.columns.iter().map(|column| column.name.as_str());
-                    return Err(no_column(&format!("features.{}.{name}", side.name()), table, column, known));
-                }
+                has_all(&format!("features.{}.{name}", side.name()), table, &feature.columns(name))?;
             }
         }
+    }
+    if let Some(bias) = &config.model.item_bias {
+        has_all(ITEM_BIAS, "item_features", &[&bias.column])?;
     }
     Ok(())
 }

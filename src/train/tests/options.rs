@@ -1,6 +1,6 @@
 //! Trainings with every kind of table and every option of the towers.
 
-use super::planted::{Planted, done, items, users};
+use super::planted::{ITEMS, Planted, TASTES, done, items, users};
 use crate::features::Side;
 use crate::model::{Files, Towers, device};
 use crate::train::batches::Batches;
@@ -57,6 +57,29 @@ async fn with_every_option_a_model_reads_back_as_it_was_in_memory() {
     let alone = kept.users(&[users().slice(7, 1)]).unwrap();
     let among = &kept.users(&[users()]).unwrap()[7 * 8..8 * 8];
     assert!(alone.iter().zip(among).all(|(a, b)| (a - b).abs() < 1e-6), "{alone:?} {among:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_end_in_the_bias_of_an_item_and_the_one_that_meets_it() {
+    let of = async |name: &str, settings: &[&'static str]| {
+        let planted = Planted::new(name, 1000, &with(settings)).await;
+        let trained = planted.train("model").await.unwrap();
+        let towers = Towers::load(&planted.job.output, "model", &trained.files).await.unwrap();
+        (towers.dim(), towers.users(&[users()]).unwrap(), towers.items(&[items()]).unwrap())
+    };
+    let (dim, users, items) = of("bias-none", &[]).await;
+    let (biased_dim, biased_users, biased_items) =
+        of("bias-price", &["model.item_bias={column: price, weight: -0.5}"]).await;
+    assert_eq!(biased_dim, dim + 1);
+    let same = |plain: &[f32], biased: &[f32]| {
+        let pairs = plain.chunks_exact(dim).zip(biased.chunks_exact(dim + 1));
+        assert!(pairs.clone().all(|(plain, biased)| plain == &biased[..dim]), "the towers learn without it");
+        pairs.map(|(_, biased)| biased[dim]).collect::<Vec<f32>>()
+    };
+    assert!(same(&users, &biased_users).iter().all(|last| *last == 1.0));
+    let prices: Vec<f32> =
+        (0..ITEMS).map(|item| if item % 9 == 0 { 0.0 } else { -0.5 * (item % TASTES) as f32 }).collect();
+    assert_eq!(same(&items, &biased_items), prices);
 }
 
 #[tokio::test(flavor = "multi_thread")]

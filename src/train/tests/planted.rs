@@ -47,7 +47,7 @@ training:
 
 /// Items fall into groups of taste; a user likes those of his own, and his history shows which.
 pub const ITEMS: i64 = 200;
-const TASTES: i64 = 10;
+pub const TASTES: i64 = 10;
 
 /// Sample tables in memory, ready for a training.
 pub struct Planted {
