@@ -25,6 +25,7 @@ soak: setup ## what takes an hour: many more schedules, races, faults and damage
 	TWOTOWER_DAMAGE=50000 cargo test --lib damaged -- --nocapture
 	TWOTOWER_ROUNDS=25 cargo test --test races -- --nocapture
 	TWOTOWER_FAULTS=50 cargo test --test faults -- --include-ignored --nocapture
+	cargo test --test backfill -- --ignored --nocapture
 
 lint: setup ## format, clippy with warnings denied, docs
 	scripts/lint.sh

@@ -8,7 +8,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use common::proxy::Fault;
 use common::{Ran, S3, World};
 use serde_json::{Value, json};
 
@@ -200,6 +202,25 @@ fn stale(world: &World, range: [&str; 2]) {
         Value::Null,
         "the candidate of a past day is no release, and a parent"
     );
+    cold(world);
+}
+
+/// The first date of a range from nothing: planned, then run.
+fn cold(world: &World) {
+    let range = ["2026-11-18", TO];
+    let planned = plan(world, range, &["--cold"]);
+    assert_eq!(of_days(&planned, "state"), ["stale", "done"]);
+    let first = &planned["days"][0];
+    assert_eq!((&first["to_run"][0], &first["changed"]["parent"]["now"]), (&json!("train"), &Value::Null));
+    let table = job(world, "plan", range, &["--cold"]).expect(0).stdout;
+    assert!(table.contains("goes on from nothing, was from the candidate"), "{table}");
+    let ran = backfill(world, range, &["--cold"]).expect(0);
+    assert_eq!(told(&ran), ["2026-11-18 stale", "2026-11-19 done before"]);
+    let ran = backfill(world, range, &["--cold", "--stale"]).expect(0);
+    assert_eq!(told(&ran), ["2026-11-18 not published", "2026-11-19 published"]);
+    let newest = releases(world).pop().unwrap();
+    assert_eq!(newest["started_from"]["date"], "2026-11-18");
+    assert_eq!(of_days(&plan(world, range, &["--cold"]), "state"), ["done", "done"]);
 }
 
 #[test]
@@ -312,4 +333,36 @@ fn a_longer_range_asks_the_store_for_little_more() {
     let (four, planned) = asked("plan", ["2026-11-12", "2026-11-15"], &stale);
     assert_eq!(of_days(&planned, "state"), ["stale"; 4]);
     assert!(four - two <= 2 * 4 && two < 60, "{two} requests for two days, {four} for four");
+}
+
+#[test]
+#[ignore = "takes minutes; `make soak` runs it"]
+fn a_year_on_s3_is_planned_in_less_than_ten_seconds() {
+    let world = World::s3();
+    let logs = format!("{}/logs", world.base);
+    let args = ["generate", "--out", &logs, "--days", "371", "--seed", "7", "--start", "2025-11-14"];
+    world.run(&[&args[..], &["--users", "40", "--items", "30"]].concat()).expect(0);
+    world.config();
+    // each answer takes as long as one of a store in the same region
+    let world = world.through(|_| Fault::Stall(Duration::from_millis(20)));
+    let year = ["2025-11-20", "2026-11-19"];
+    let timed = |more: &[&str]| {
+        let (began, before) = (Instant::now(), world.proxy.as_ref().unwrap().count(|_| true));
+        let planned = plan(&world, year, more);
+        let (seconds, asked) = (began.elapsed().as_secs_f64(), world.proxy.as_ref().unwrap().count(|_| true) - before);
+        let mut states: BTreeMap<String, usize> = BTreeMap::new();
+        of_days(&planned, "state").iter().for_each(|state| *states.entry(state.to_string()).or_default() += 1);
+        println!("{states:?} planned in {seconds:.1} s with {asked} requests");
+        assert_eq!(states.values().sum::<usize>(), 365);
+        assert!(seconds < 10.0, "{seconds} s");
+    };
+    timed(&[]);
+    let done = common::rounds("TWOTOWER_DAYS_DONE", 40);
+    let first: chrono::NaiveDate = year[0].parse().unwrap();
+    let last = (first + chrono::Days::new(done - 1)).to_string();
+    backfill(&world, [year[0], &last], &["--jobs", "2"]).expect(0);
+    timed(&[]);
+    // all of those stale, by samples and by settings
+    timed(&["--set", "training.seed=5"]);
+    timed(&["--set", "samples.holdout_share=0.2"]);
 }

@@ -71,8 +71,7 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
             args.from, args.to
         )));
     }
-    let first = args.config.starting(args.cold).job(args.from, quiet, stop.clone())?;
-    let others = args.config.job(args.from, quiet, stop)?;
+    let job = args.config.job(args.from, quiet, stop)?;
     let range = Backfill {
         first: args.from,
         last: args.to,
@@ -84,10 +83,11 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
         },
         jobs: args.jobs,
         publish: args.publish,
+        cold: args.cold,
     };
-    let telling = args.telemetry.begin(&others, "backfill", (args.from, args.to));
+    let telling = args.telemetry.begin(&job, "backfill", (args.from, args.to));
     let mut count = summary::Counted::default();
-    let ended = pipeline::backfill(&first, &others, &range, |told| {
+    let ended = pipeline::backfill(&job, &range, |told| {
         count.add(told);
         if !args.json {
             println!("{}", line(told));

@@ -8,12 +8,12 @@ use super::common::ConfigArgs;
 use super::tables::table;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  twotower plan -c job.yaml --from 2026-11-01 --to 2026-11-20")]
 #[command(group(clap::ArgGroup::new("dates").required(true).args(["date", "from"])))]
 #[command(after_help = "\
 Examples:
   twotower plan -c job.yaml --date 2026-11-20
   twotower plan -c job.yaml --from 2026-11-01 --to 2026-11-20
+  twotower plan -c job.yaml --date 2026-11-20 --cold
   twotower plan -c job.yaml --from 2025-11-21 --to 2026-11-20 --json | jq '.days[] | select(.state == \"stale\")'
 
 A date is done, stale (done, and inputs, SQL, config or the release that it goes on from have changed since), unfinished, missing, not
@@ -31,6 +31,9 @@ pub struct Args {
     /// Last date of a range, included
     #[arg(long, requires = "from")]
     pub to: Option<RunDate>,
+    /// Plan what `run --cold` or `backfill --cold` would do: the first date starts from nothing
+    #[arg(long)]
+    pub cold: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -44,7 +47,7 @@ pub async fn run(args: Args, quiet: bool, stop: Stop) -> Result<()> {
         return Err(Error::usage(format!("--from {first} is after --to {last}; give the earlier date first")));
     }
     let job = args.config.job(first, quiet, stop)?;
-    let question = Question { first, last, scope: Scope::UpTo(Stage::Publish), publish: false };
+    let question = Question { first, last, scope: Scope::UpTo(Stage::Publish), publish: false, cold: args.cold };
     let plan = pipeline::plan(&job, &question).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&plan).expect("a plan is JSON"));

@@ -15,7 +15,7 @@ use super::plan::{Day, Question, State, plan};
 use super::run::{Outcome, run};
 use super::{Scope, Stage, Stages};
 use crate::artifacts::RunDate;
-use crate::config::{ByteSize, Config};
+use crate::config::{ByteSize, Config, StartFrom};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Job, threads};
 use crate::publish::How;
@@ -37,6 +37,8 @@ pub struct Backfill {
     pub jobs: NonZeroUsize,
     /// Publish although a release of a later date is out.
     pub publish: bool,
+    /// Start the first date from nothing; the others go on from it.
+    pub cold: bool,
 }
 
 /// Which dates are run.
@@ -68,19 +70,29 @@ pub enum Became {
     NoData(String),
 }
 
-/// Runs the dates, and tells what became of each as soon as all before it are told. The first date is run by the job `first`,
-/// which may start from nothing; the others by `others`.
+/// Runs the dates, and tells what became of each as soon as all before it are told.
 ///
 /// # Errors
 /// That of the first date that fails. Those before it are done, and the same backfill goes on from there.
-pub async fn backfill(first: &Job, others: &Job, range: &Backfill, mut tell: impl FnMut(&Told)) -> Result<()> {
-    let days = plan_all(first, others, range).await?;
-    let job_of = |date: RunDate| if date == range.first { first.at(date) } else { others.at(date) };
+pub async fn backfill(job: &Job, range: &Backfill, mut tell: impl FnMut(&Told)) -> Result<()> {
+    let question = Question {
+        first: range.first,
+        last: range.last,
+        scope: Scope::These(range.stages),
+        publish: range.publish,
+        cold: range.cold,
+    };
+    let days = plan(job, &question).await?.days;
+    let mut first = job.at(range.first);
+    if range.cold {
+        Arc::make_mut(&mut first.config).warm_start.from = StartFrom::Nothing;
+    }
+    let job_of = |date: RunDate| if date == range.first { first.clone() } else { job.at(date) };
     let mut sampled = sample_ahead(&days, range, job_of).await?;
     let how = How { older: range.publish, force: None };
     for day in days {
         let date = day.date;
-        others.stop.check()?;
+        job.stop.check()?;
         if let Some(became) = left_alone(&day, range.which) {
             tell(&Told { date, became });
             continue;
@@ -111,24 +123,6 @@ pub async fn backfill(first: &Job, others: &Job, range: &Backfill, mut tell: imp
         }
     }
     Ok(())
-}
-
-/// How things stand with every date. Only the first one may start from nothing.
-async fn plan_all(first: &Job, others: &Job, range: &Backfill) -> Result<Vec<Day>> {
-    let ask = |from: RunDate, to: RunDate| Question {
-        first: from,
-        last: to,
-        scope: Scope::These(range.stages),
-        publish: range.publish,
-    };
-    if first.config == others.config {
-        return Ok(plan(others, &ask(range.first, range.last)).await?.days);
-    }
-    let mut days = plan(first, &ask(range.first, range.first)).await?.days;
-    if range.first < range.last {
-        days.extend(plan(others, &ask(range.first.offset(1), range.last)).await?.days);
-    }
-    Ok(days)
 }
 
 /// What becomes of a date that is not run, by what was planned.

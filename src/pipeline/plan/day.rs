@@ -7,6 +7,7 @@ use super::changed::{Changed, changed};
 use super::cost::Reads;
 use super::left::Left;
 use crate::artifacts::{Digests, Parent, RunDate, Start};
+use crate::config::WarmStart;
 use crate::job::Job;
 use crate::pipeline::{Stage, digests, parent};
 use crate::publish::Made;
@@ -80,6 +81,7 @@ pub(super) struct Draft<'a> {
     pub samples: Result<SamplePlan, Unlisted>,
     /// Digests of the stages' results, in their order, where samples can be made.
     digests: Option<[String; 6]>,
+    warm_start: WarmStart,
     start: Start,
     /// Its candidates that passed their gates, and of them the newest, or one of the inputs of now.
     pub own: Vec<&'a Made>,
@@ -95,7 +97,8 @@ impl<'a> Draft<'a> {
         samples: Result<SamplePlan, Unlisted>,
         made: &'a [Made],
     ) -> Self {
-        let start = parent::choose(&job.config.warm_start, date, made);
+        let warm_start = question.warm_start(job, date);
+        let start = parent::choose(&warm_start, date, made);
         let digests = samples.as_ref().ok().map(|samples| chain(job, &samples.digest, &start));
         let own: Vec<&Made> = made.iter().filter(|made| made.as_parent.date == date).collect();
         let newest = |made: &&&Made| made.as_parent.run_id.clone();
@@ -107,7 +110,7 @@ impl<'a> Draft<'a> {
         let done = same.is_some_and(|same| same.as_parent.release.is_some() || !question.publish)
             || same.is_some() && question.scope.last() < Stage::Publish;
         let candidate = same.or_else(|| own.iter().max_by_key(newest).copied());
-        Draft { date, samples, digests, start, own, candidate, done }
+        Draft { date, samples, digests, warm_start, start, own, candidate, done }
     }
 
     /// Whether there is a candidate of the same inputs, SQL and config.
@@ -125,7 +128,7 @@ impl<'a> Draft<'a> {
 
     /// The candidate that it would make, as the parent of later dates.
     pub fn to_come(&self, job: &Job, made: &[Made]) -> Option<Made> {
-        let start = parent::choose(&job.config.warm_start, self.date, made);
+        let start = parent::choose(&self.warm_start, self.date, made);
         let [_, model, embeddings, index, ..] = chain(job, self.samples_digest()?, &start);
         let digests = Digests { model, embeddings, index };
         let as_parent = Parent { release: None, date: self.date, run_id: TO_COME.into(), digests };
@@ -173,7 +176,7 @@ impl<'a> Draft<'a> {
             return day;
         };
         // with the parents that there will be
-        let start = parent::choose(&job.config.warm_start, self.date, and_to_come);
+        let start = parent::choose(&self.warm_start, self.date, and_to_come);
         let digests = chain(job, &samples.digest, &start);
         let is_finished = |stage: Stage, digests: &[String; 6]| match stage {
             Stage::Publish => false,

@@ -15,6 +15,7 @@ pub use day::{Day, State};
 
 use super::{Scope, parent};
 use crate::artifacts::RunDate;
+use crate::config::{StartFrom, WarmStart};
 use crate::error::Result;
 use crate::job::Job;
 use crate::recommend::LastRelease;
@@ -35,6 +36,19 @@ pub struct Question {
     pub scope: Scope,
     /// Whether a candidate is to be published although a later date is.
     pub publish: bool,
+    /// Whether the first date starts from nothing, whatever the others do.
+    pub cold: bool,
+}
+
+impl Question {
+    /// What `date` may go on from.
+    fn warm_start(&self, job: &Job, date: RunDate) -> WarmStart {
+        let mut rule = job.config.warm_start.clone();
+        if self.cold && date == self.first {
+            rule.from = StartFrom::Nothing;
+        }
+        rule
+    }
 }
 
 /// What would run for each date of a range.
