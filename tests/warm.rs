@@ -273,3 +273,35 @@ fn the_same_days_give_the_same_bytes_run_at_once_or_by_stages_on_any_number_of_t
     assert!(at_once.len() > 8, "{at_once:?}");
     assert_eq!(at_once, by_stages);
 }
+
+#[test]
+fn rows_that_came_late_for_a_day_that_the_parent_has_seen_are_told_and_learned_when_the_stale_days_are_run_again() {
+    let world = World::local().with_logs(8, &[]);
+    run(&world, DATE, &[]);
+    // rows of one day that nobody has seen
+    let other = format!("{}/other", world.base);
+    let args = ["generate", "--out", &other, "--days", "8", "--seed", "8", "--start", common::FIRST];
+    world.run(&[&args[..], &["--users", "400", "--items", "300"]].concat()).expect(0);
+    let folder = |logs: &str| world.folder.path().join(logs).join("impressions/dt=2026-11-18");
+    let file = std::fs::read_dir(folder("other")).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.filter(|path| path.extension().is_some_and(|end| end == "parquet")).min().unwrap();
+    std::fs::copy(file, folder("logs").join("part-late.parquet")).unwrap();
+    let range = ["--from", DATE, "--to", NEXT];
+    let plan = world.job(&["plan"], &[&range[..], &["--json"]].concat()).expect(0).stdout;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let day = &plan["days"][0];
+    assert_eq!((&day["state"], &plan["days"][1]["state"]), (&json!("stale"), &json!("missing")));
+    assert_eq!(day["changed"]["partitions"][0]["files"], json!(["part-late.parquet"]));
+
+    let ran = world.job(&["run"], &["--date", NEXT]).expect(0);
+    let told = "rows came late for days that the parent was taught";
+    assert!(ran.stderr.contains(told) && ran.stderr.contains("dt=2026-11-18"), "{}", ran.stderr);
+    let start = facts(&world, &release(&world), "model")["start"].clone();
+    assert!(start["late"][0].as_str().unwrap().ends_with("impressions/dt=2026-11-18"), "{start}");
+    assert_eq!(start["late"].as_array().unwrap().len(), 1);
+
+    let ran = world.job(&["backfill"], &[&range[..], &["--stale"]].concat()).expect(0);
+    assert!(!ran.stderr.contains(told), "{}", ran.stderr);
+    let start = facts(&world, &release(&world), "model")["start"].clone();
+    assert_eq!((&start["late"], &start["parent"]["date"]), (&Value::Null, &json!(DATE)));
+}

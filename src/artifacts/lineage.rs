@@ -33,7 +33,7 @@ impl Parent {
 }
 
 /// What a day starts from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Start {
     /// None for a start from nothing.
     pub parent: Option<Parent>,
@@ -41,11 +41,13 @@ pub struct Start {
     pub manifest: Option<Box<Release>>,
     /// In words.
     pub why: String,
+    /// Partitions whose late rows the parent has not seen, though it was taught their days.
+    pub late: Vec<String>,
 }
 
 impl Start {
     /// A start from nothing.
     pub fn cold(why: impl Into<String>) -> Start {
-        Start { parent: None, manifest: None, why: why.into() }
+        Start { why: why.into(), ..Start::default() }
     }
 }

@@ -172,6 +172,9 @@ pub struct StartFacts {
     pub why: String,
     /// Positives of the window that the parent had been taught, and this training was not.
     pub taught_before: u64,
+    /// Partitions of days that the parent was taught, and whose rows changed or came only after that: neither has learned the late ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<String>,
     /// Rows that were added to each table, and taken out of it, where it has a vocabulary.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub added: BTreeMap<String, u64>,

@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::{Stage, digests, records};
-use crate::artifacts::{RunDate, Start};
+use crate::artifacts::{Done, RunDate, SampleSet, Start};
 use crate::config::{StartFrom, WarmStart};
 use crate::error::Result;
 use crate::job::Job;
 use crate::publish::{self, Lineage, Made};
+use crate::samples::{Change, changes};
 
 /// What the job's date starts from, given what lies in the output, and the digest of its training.
 pub async fn find(job: &Job, samples: &str) -> Result<(Start, String)> {
@@ -63,7 +64,8 @@ pub fn choose_anew(rule: &WarmStart, date: RunDate, made: &[Made]) -> Start {
             rule.max_parent_age_days
         ));
     }
-    Start { why: format!("from {}", parent.in_words()), manifest: newest.manifest.clone(), parent: Some(parent) }
+    let why = format!("from {}", parent.in_words());
+    Start { why, manifest: newest.manifest.clone(), parent: Some(parent), late: Vec::new() }
 }
 
 /// The parent of the date's newest candidate, when that parent is no longer there.
@@ -75,7 +77,28 @@ fn removed_parent(date: RunDate, made: &[Made]) -> Option<Start> {
         why: format!("from {}, which was removed since", parent.in_words()),
         manifest: None,
         parent: Some(parent),
+        late: Vec::new(),
     })
+}
+
+/// The partitions of the parent's window whose files, among the inputs of `samples`, are not those that the parent was taught from: rows
+/// came late. Training leaves out what is dated up to the parent, so nobody would learn them.
+pub async fn late(job: &Job, start: &Start, samples: &SampleSet) -> Result<Vec<String>> {
+    let (Some(parent), Some(manifest)) = (&start.parent, &start.manifest) else { return Ok(Vec::new()) };
+    let then: SampleSet = Done::read(&job.output, &manifest.samples).await?;
+    let windowed = |source: &str| job.config.sources.get(source).is_some_and(|source| !source.snapshot);
+    let changes = changes(&then.record.facts.inputs, &samples.record.facts.inputs).into_iter();
+    let late = changes.filter(|change| {
+        let taught =
+            date_of(&change.partition).is_some_and(|date| (manifest.data_window.0..=parent.date).contains(&date));
+        taught && change.change != Change::Removed && windowed(&change.source)
+    });
+    Ok(late.map(|change| change.partition).collect())
+}
+
+/// The date that a partition's folder names: `…/dt=2026-11-20`.
+fn date_of(partition: &str) -> Option<RunDate> {
+    partition.rsplit(['/', '=']).next()?.parse().ok()
 }
 
 #[cfg(test)]

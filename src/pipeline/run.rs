@@ -5,10 +5,10 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tracing::{Instrument, error_span, info};
+use tracing::{Instrument, error_span, info, warn};
 
 use super::{Scope, Stage, digests, parent, records};
-use crate::artifacts::{Counted, Digests, Done, EvaluateFacts, Measured, Release, SampleSet, Written, keys};
+use crate::artifacts::{Counted, Digests, Done, EvaluateFacts, Measured, Release, SampleSet, Start, Written, keys};
 use crate::error::{Context, Error, Result};
 use crate::job::Job;
 use crate::progress::{available, count, peak};
@@ -82,7 +82,17 @@ async fn under_lease(job: &Job, lease: &Lease, mut flow: Flow<'_>, plan: &Sample
     let (start, digest) = parent::find(job, &plan.digest).await?;
     let mut digests_made = Digests { model: digest.clone(), ..Digests::default() };
     let checkpoints = keys::checkpoints(job.date, &digest);
-    let learned = async |folder: &str| train::run(job, &samples, &start, &checkpoints, folder).await;
+    let learned = async |folder: &str| {
+        let late = parent::late(job, &start, &samples).await?;
+        if !late.is_empty() {
+            warn!(
+                partitions = late.join(", "),
+                "rows came late for days that the parent was taught, and are not learned: `twotower plan` names the stale dates, `backfill --stale` runs them again"
+            );
+        }
+        let start = Start { late, ..start.clone() };
+        train::run(job, &samples, &start, &checkpoints, folder).await
+    };
     let model = flow.stage(Stage::Train, &digest, learned).await?;
     if model.is_some() {
         train::remove_checkpoints(job, &checkpoints).await;

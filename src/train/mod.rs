@@ -200,6 +200,7 @@ fn facts(config: &Config, data: &Data, start: &Start, state: &State, inv_tempera
             parent: start.parent.clone(),
             why: start.why.clone(),
             taught_before: data.taught_before,
+            late: start.late.clone(),
             added: data.growth.iter().map(|(name, growth)| (name.clone(), growth.added as u64)).collect(),
             evicted: data.growth.iter().map(|(name, growth)| (name.clone(), growth.evicted.len() as u64)).collect(),
         },

@@ -86,6 +86,10 @@ fn started(start: &StartFacts) -> String {
         let positives = plural(start.taught_before, "positive", "positives");
         said += &format!(" {positives} of the window had been taught then, and were not again.");
     }
+    if !start.late.is_empty() {
+        let partitions = plural(start.late.len() as u64, "partition", "partitions");
+        said += &format!(" Late rows of {partitions} were not learned: {}.", start.late.join(", "));
+    }
     let mut table = Table::new(["embedding table", "rows added", "rows taken out"]);
     let names: BTreeSet<&String> = start.added.keys().chain(start.evicted.keys()).collect();
     for name in names {
