@@ -64,3 +64,60 @@ fn eight_processes_at_once_make_one_release_on_s3() {
     let codes = races(&world, rounds);
     println!("{rounds} rounds of {PROCESSES} processes on S3 left with {codes:?}");
 }
+
+/// A world with releases of two dates, and a run of one between them that is held at `point` while `release gc` removes what it goes on
+/// from: the first release, and all that no release names.
+fn collected_while_held_at(point: &str, run: &[&str], more: &[&str]) -> Ran {
+    let world = World::local().tiny();
+    for (date, cold) in [("2026-11-14", false), ("2026-11-16", true)] {
+        let cold: &[&str] = if cold { &["--cold"] } else { &[] };
+        world.tiny_job(&[&["run", "--date", date], cold].concat(), &[]).expect(0);
+    }
+    let (log, held) = (world.folder.path().join("points"), world.folder.path().join("held"));
+    std::fs::write(&held, "").unwrap();
+    let envs = [
+        ("TWOTOWER_FAIL_LOG", log.to_str().unwrap()),
+        ("TWOTOWER_STALL_AT", point),
+        ("TWOTOWER_STALL_WHILE", held.to_str().unwrap()),
+    ];
+    let child = world.start_with(run, &[&["--set", "lease.ttl=300ms"], more].concat(), &envs);
+    let signal = |signal| {
+        // SAFETY: the child is ours and has not been waited for
+        assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+    };
+    let reached = || std::fs::read_to_string(&log).is_ok_and(|text| text.lines().any(|line| line.starts_with(point)));
+    common::wait_until(point, reached);
+    // as if the machine slept: the lease is not renewed
+    signal(libc::SIGSTOP);
+    let keep = ["--keep", "1", "--keep-days", "0", "--set", "retention.grace=1ms"];
+    let removed = world.tiny_job(&["release", "gc"], &[&keep[..], &["--json"]].concat()).expect(0);
+    assert!(removed.stdout.contains("\"releases\": [\n    1\n  ]"), "{}", removed.stdout);
+    std::fs::remove_file(&held).unwrap();
+    signal(libc::SIGCONT);
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert_eq!(world.releases().len(), 1);
+    ran
+}
+
+#[test]
+fn samples_whose_earlier_release_is_removed_while_they_read_it_leave_with_75() {
+    let previous = ["--set", "samples.hard_negatives.from=previous"];
+    let ran = collected_while_held_at(
+        "before put N/user_features/part-00000",
+        &["samples", "--date", "2026-11-15"],
+        &previous,
+    );
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("release 1 was removed (`release gc`) while it was read; run it again"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_run_whose_files_and_parent_are_removed_while_it_does_not_hold_the_lease_leaves_with_75() {
+    let ran = collected_while_held_at("before put N/embeddings/started.json", &["run", "--date", "2026-11-15"], &[]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(ran.stderr.contains("lost the lease") && ran.stderr.contains("does not exist"), "{}", ran.stderr);
+}

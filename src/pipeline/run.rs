@@ -9,7 +9,7 @@ use tracing::{Instrument, error_span, info, warn};
 
 use super::{Scope, Stage, digests, parent, records};
 use crate::artifacts::{Counted, Digests, Done, EvaluateFacts, Measured, Release, SampleSet, Start, Written, keys};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::job::Job;
 use crate::progress::{available, count, peak};
 use crate::publish::{self, Candidate, How, Judgement, Published};
@@ -67,7 +67,14 @@ async fn stages(job: &Job, scope: Scope, how: &How) -> Result<Outcome> {
     let leases = job.output.folder(keys::LEASES);
     let lease = Lease::take(&leases, &holder, job.config.lease.wait.0, || job.stop.check()).await?;
     flow.lease = Some(&lease);
-    let outcome = under_lease(job, &lease, flow, &plan, how).await;
+    let outcome = match under_lease(job, &lease, flow, &plan, how).await {
+        // who lost the lease may have seen files go that another removed: not the fault of data or config
+        Err(error) if error.kind == Kind::Config => Err(match lease.check().await {
+            Err(lost) => lost.caused_by(error),
+            Ok(()) => error,
+        }),
+        outcome => outcome,
+    };
     lease.release().await;
     outcome
 }

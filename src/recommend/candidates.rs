@@ -9,7 +9,7 @@ use futures::StreamExt;
 use tokio::sync::OnceCell;
 
 use crate::artifacts::{Ids, Release, RunDate};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::index::SearchIndex;
 use crate::job::Job;
 use crate::model::Towers;
@@ -50,8 +50,21 @@ impl samples::Previous for LastRelease {
     }
 
     async fn write(&self, job: &Job, release: &Release, users: &[FileEntry], writer: &mut ShardWriter) -> Result<u64> {
-        let towers = Towers::load(&job.output, &release.model, &release.files).await?;
-        write(job, release, &towers, users, writer).await
+        let written = async {
+            let towers = Towers::load(&job.output, &release.model, &release.files).await?;
+            write(job, release, &towers, users, writer).await
+        };
+        match written.await {
+            // samples hold no lease
+            Err(error)
+                if error.kind == Kind::Config && publish::find(&job.output, release.release).await?.is_none() =>
+            {
+                let number = release.release;
+                let gone = format!("release {number} was removed (`release gc`) while it was read; run it again");
+                Err(Error::transient(gone).caused_by(error))
+            }
+            written => written,
+        }
     }
 }
 

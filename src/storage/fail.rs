@@ -2,13 +2,15 @@
 //!
 //! What a killed process leaves behind is what it wrote to the store, so these points are all there are: between two of them
 //! nothing changes that another process could see. `TWOTOWER_FAIL_LOG=FILE` writes down each point as it is passed;
-//! `TWOTOWER_FAIL_AT=POINT` kills the process there, as SIGKILL does. `TWOTOWER_STALL_AT` waits for ever at the first point that
-//! begins so, as for a store that does not answer; `TWOTOWER_BLOCK_AT` does so without letting anything else go on in
-//! its thread, as a computation does that cannot be interrupted.
+//! `TWOTOWER_FAIL_AT=POINT` kills the process there, as SIGKILL does. `TWOTOWER_STALL_AT` waits at the first point that begins so, as
+//! for a store that does not answer: for ever, or until the file `TWOTOWER_STALL_WHILE` is gone. `TWOTOWER_BLOCK_AT` waits for ever without
+//! letting anything else go on in its thread, as a computation does that cannot be interrupted.
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -32,6 +34,7 @@ pub(super) fn watched(store: Arc<dyn ObjectStore>, prefix: &Key) -> Arc<dyn Obje
             log: log.map(Mutex::new),
             kill,
             stall,
+            stall_while: std::env::var_os("TWOTOWER_STALL_WHILE").map(PathBuf::from),
             block,
             passed: Mutex::default(),
         }),
@@ -43,13 +46,15 @@ struct Points {
     log: Option<Mutex<std::fs::File>>,
     kill: Option<String>,
     stall: Option<String>,
+    /// None: for ever.
+    stall_while: Option<PathBuf>,
     block: Option<String>,
     passed: Mutex<HashMap<String, u32>>,
 }
 
 impl Points {
     /// `before put releases/N.json #1`: the key without what differs from run to run, and how often that point was passed.
-    /// True where one is to wait for ever.
+    /// True where one is to wait.
     fn pass(&self, what: &str, key: &Key) -> bool {
         let key = key.as_ref().strip_prefix(self.prefix.as_ref()).unwrap_or(key.as_ref()).trim_start_matches('/');
         let name = format!("{what} {}", shape(key));
@@ -73,6 +78,12 @@ impl Points {
             std::thread::park();
         }
         begins(&self.stall)
+    }
+
+    async fn stalled(&self) {
+        while self.stall_while.as_ref().is_none_or(|file| file.exists()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -113,7 +124,7 @@ impl std::fmt::Display for Watched {
 impl ObjectStore for Watched {
     async fn put_opts(&self, key: &Key, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         if self.points.pass("before put", key) {
-            return std::future::pending().await;
+            self.points.stalled().await;
         }
         let done = self.inner.put_opts(key, payload, options).await;
         self.points.pass("after put", key);
