@@ -189,6 +189,80 @@ fn a_full_disk_and_an_output_that_may_not_be_written_leave_the_release_as_it_was
     assert_eq!(world.releases().len(), 2);
 }
 
+/// A file system of its own of so many KiB, gone with the value. None where this user may not mount one.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn mount(at: std::path::PathBuf, kib: u64) -> Option<Disk> {
+        std::fs::create_dir_all(&at).unwrap();
+        let done = Disk::call(&at, kib, 0);
+        if !done {
+            println!("skipped: this user may not mount a file system (run it as root)");
+        }
+        done.then_some(Disk(at))
+    }
+
+    fn grow(&self, kib: u64) {
+        assert!(Disk::call(&self.0, kib, libc::MS_REMOUNT));
+    }
+
+    fn call(at: &std::path::Path, kib: u64, flags: libc::c_ulong) -> bool {
+        let text = |text: &str| std::ffi::CString::new(text).unwrap();
+        let (name, at, size) = (text("tmpfs"), text(at.to_str().unwrap()), text(&format!("size={kib}k")));
+        // SAFETY: the call reads its texts, which outlive it
+        unsafe { libc::mount(name.as_ptr(), at.as_ptr(), name.as_ptr(), flags, size.as_ptr().cast()) == 0 }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let at = std::ffi::CString::new(self.0.to_str().unwrap()).unwrap();
+        // SAFETY: the call reads its text, which outlives it
+        unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+#[test]
+fn an_output_on_a_disk_that_is_full_keeps_its_release_and_goes_on_when_there_is_room() {
+    let world = World::local().tiny();
+    let Some(disk) = Disk::mount(world.disk().join("out"), 64 << 10) else { return };
+    world.tiny_job(&RUN, &[]).expect(0);
+    let expected = content(&world.releases()[0]);
+    let full = disk.0.join("of others");
+    let other = ["--set", "training.seed=8", "--set", "samples.holdout_share=0.2", "--set", "lease.ttl=2s"];
+    // room for nothing, for some samples, and for all of these
+    for kib in [0, 40, 160] {
+        let mut file = std::fs::File::create(&full).unwrap();
+        while std::io::Write::write(&mut file, &[1; 4096]).is_ok() {}
+        file.set_len(file.metadata().unwrap().len().saturating_sub(kib << 10)).unwrap();
+        drop(file);
+        let ran = world.tiny_job(&RUN, &other);
+        let releases = world.releases();
+        assert_eq!((ran.code, releases.len()), (75, 1), "{kib} KiB: {}", ran.stderr);
+        assert!(told(&ran).contains("the disk is full"), "{kib} KiB: {}", told(&ran));
+        assert_eq!(content(&releases[0]), expected, "{kib} KiB");
+    }
+    disk.grow(128 << 10);
+    world.tiny_job(&RUN, &other).expect(0);
+    assert_eq!(world.releases().len(), 2);
+}
+
+#[test]
+fn a_full_disk_for_what_sql_spills_is_told_and_the_run_goes_on_when_there_is_room() {
+    let world = World::local();
+    let logs = format!("{}/logs", world.base);
+    let args = ["generate", "--out", &logs, "--days", "7", "--seed", "7", "--start", common::FIRST];
+    world.run(&[&args[..], &["--users", "6000", "--items", "300"]].concat()).expect(0);
+    let Some(disk) = Disk::mount(world.disk().join("spill"), 64) else { return };
+    let spill = format!("samples.spill={}", disk.0.display());
+    let small =
+        ["--date", "2026-11-20", "--set", &spill, "--set", "samples.memory=40MiB", "--set", "samples.threads=1"];
+    let ran = world.job(&["samples"], &small).expect(75);
+    assert!(told(&ran).contains("cannot spill to disk") && told(&ran).contains("make room"), "{}", told(&ran));
+    disk.grow(512 << 10);
+    world.job(&["samples"], &small).expect(0);
+}
+
 /// A run by someone who may read the output and not write it.
 fn as_reader_only(world: &World, more: &[&str]) -> Ran {
     std::fs::set_permissions(world.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();

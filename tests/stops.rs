@@ -89,3 +89,25 @@ fn a_computation_that_cannot_be_interrupted_is_cut_off_and_its_lease_is_given_ba
     assert!(is_free(&world));
     world.tiny_job(&RUN, &["--set", "lease.wait=0s"]).expect(0);
 }
+
+#[test]
+fn a_job_does_not_wait_for_faiss_which_cannot_be_interrupted() {
+    let world = World::local();
+    let logs = format!("{}/logs", world.base);
+    let args = ["generate", "--out", &logs, "--days", "3", "--seed", "7", "--start", common::FIRST];
+    world.run(&[&args[..], &["--users", "120", "--items", "40000"]].concat()).expect(0);
+    world.config_with(|text| text.replace("days: -6..0", "days: -2..0"));
+    // so many lists learn for the better part of a minute
+    let args = world.tiny_args(&RUN, &["--set", "lease.wait=0s", "--set", "index.factory=IVF20000,Flat"]);
+    let log = world.folder.path().join("log");
+    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    command.stdout(std::process::Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+    let child = command.spawn().unwrap();
+    let told = || std::fs::read_to_string(&log).unwrap();
+    wait_until("the training of the index", || told().contains("training the index"));
+    let (ran, took) = terminate(child);
+    assert_eq!(ran.code, 143, "{}", told());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(told().contains("told to stop") && !told().contains("it is cut off"), "{}", told());
+    assert!(is_free(&world));
+}

@@ -6,16 +6,16 @@ use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
 
+use crate::kernels::random::{GOLDEN, splitmix64};
+
 /// Numbers from a seed.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let bits = splitmix64(self.0);
+        self.0 = self.0.wrapping_add(GOLDEN);
+        bits
     }
 
     fn below(&mut self, limit: usize) -> usize {

@@ -17,6 +17,7 @@ use object_store::*;
 use url::Url;
 
 use super::Store;
+use crate::kernels::random::{GOLDEN, splitmix64};
 
 /// What all processes of one simulation share.
 pub struct World {
@@ -81,7 +82,7 @@ impl World {
     }
 
     pub fn draw(&self, below: u64) -> u64 {
-        let state = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
+        let state = self.random.fetch_add(GOLDEN, Ordering::SeqCst);
         splitmix64(state) % below
     }
 
@@ -110,14 +111,6 @@ impl World {
     fn loses(&self, paused: bool) -> bool {
         paused && self.lossy > 0 && self.draw(self.lossy) == 0
     }
-}
-
-/// The finaliser of splitmix64.
-fn splitmix64(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Simulated time begins in 2100, after every date that real code takes from the real clock.

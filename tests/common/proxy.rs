@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use twotower::kernels::random::splitmix64;
 
 /// What is done to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,10 +45,7 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// A number in 0..100 that the seed and the request's number decide.
     pub fn percent(&self, seed: u64) -> u64 {
-        let mut z = (seed << 32 ^ self.number).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % 100
+        splitmix64(seed << 32 ^ self.number) % 100
     }
 
     pub fn is_write(&self) -> bool {
