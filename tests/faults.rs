@@ -248,7 +248,7 @@ fn an_output_on_a_disk_that_is_full_keeps_its_release_and_goes_on_when_there_is_
 }
 
 #[test]
-fn a_full_disk_for_what_sql_spills_is_told_and_the_run_goes_on_when_there_is_room() {
+fn a_full_disk_for_what_sql_or_training_spills_is_told_and_the_run_goes_on_when_there_is_room() {
     let world = World::local();
     let logs = format!("{}/logs", world.base);
     let args = ["generate", "--out", &logs, "--days", "7", "--seed", "7", "--start", common::FIRST];
@@ -261,6 +261,20 @@ fn a_full_disk_for_what_sql_spills_is_told_and_the_run_goes_on_when_there_is_roo
     assert!(told(&ran).contains("cannot spill to disk") && told(&ran).contains("make room"), "{}", told(&ran));
     disk.grow(512 << 10);
     world.job(&["samples"], &small).expect(0);
+
+    let Some(disk) = Disk::mount(world.disk().join("spill of training"), 64) else { return };
+    let spill = format!("samples.spill={}", disk.0.display());
+    let all = ["--date", "2026-11-20", "--set", &spill, "--set", "training.samples_memory=1KiB"];
+    let ran = world.job(&["train"], &all).expect(75);
+    assert!(
+        told(&ran).contains("cannot write encoded samples to") && told(&ran).contains("make room"),
+        "{}",
+        told(&ran)
+    );
+    disk.grow(512 << 10);
+    world
+        .job(&["train"], &[&all[..], &["--set", "training.epochs=1", "--set", "training.batch_size=4096"]].concat())
+        .expect(0);
 }
 
 /// A run by someone who may read the output and not write it.
@@ -287,6 +301,60 @@ fn as_reader_only(world: &World, more: &[&str]) -> Ran {
         set("u+w");
     }
     ran
+}
+
+/// A library that shows a process another time of day from so many looks at the clock on.
+fn other_clock(world: &World) -> String {
+    let (source, library) = (world.folder.path().join("clock.c"), world.folder.path().join("clock.so"));
+    let text = r#"
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <stdatomic.h>
+        #include <stdlib.h>
+        #include <time.h>
+        int clock_gettime(clockid_t id, struct timespec *now) {
+            static atomic_int looks;
+            int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+            int done = real(id, now);
+            if (id == CLOCK_REALTIME && ++looks > atoi(getenv("JUMPS_AFTER"))) now->tv_sec += atol(getenv("JUMPS_BY"));
+            return done;
+        }
+    "#;
+    std::fs::write(&source, text).unwrap();
+    let mut compiler = std::process::Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    assert!(compiler.status().unwrap().success());
+    library.to_string_lossy().into_owned()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_clock_that_jumps_in_the_middle_changes_no_byte_and_what_was_made_last_is_still_the_last() {
+    let world = World::local().tiny();
+    let clock = other_clock(&world);
+    let run = |date: &str, seed: &str, after: &str, days: i64| {
+        let by = (days * 86_400).to_string();
+        let envs = [("LD_PRELOAD", clock.as_str()), ("JUMPS_AFTER", after), ("JUMPS_BY", &by)];
+        let ran = world.tiny_job_with(&["run", "--date", date], &["--set", seed], &envs).expect(0);
+        ran.summary()["run_id"].as_str().unwrap().to_string()
+    };
+    let before = "2026-11-15";
+    run(before, "training.seed=8", "0", 0);
+    let expected = content(&world.releases()[0]);
+    forget(&world);
+    let ahead = run(before, "training.seed=8", "20", 400);
+    let releases = world.releases();
+    assert_eq!((releases.len(), content(&releases[0])), (1, expected), "it jumped ahead");
+    let now = chrono::Utc::now().format("%Y%m%d").to_string();
+    assert!(ahead[..8] > now[..], "{ahead}: the clock did not jump");
+    // set back while it runs, then right again: run ids do not ascend any more, and turns do
+    let back = run(before, "training.seed=9", "2", -400);
+    assert!(back < ahead && back[..8] < now[..], "{back}: the clock did not jump");
+    run(DATE, "training.seed=9", "0", 0);
+    let releases = world.releases();
+    let numbers: Vec<u64> = releases.iter().map(|release| release["release"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(releases[2]["started_from"]["run_id"], *back);
 }
 
 #[test]

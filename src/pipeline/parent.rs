@@ -50,8 +50,8 @@ pub fn choose(rule: &WarmStart, date: RunDate, made: &[Made]) -> Start {
 /// The same for a day that must be trained, whatever it was made from before.
 pub fn choose_anew(rule: &WarmStart, date: RunDate, made: &[Made]) -> Start {
     let usable = |made: &&Made| made.good && made.as_parent.date < date && !made.as_parent.digests.model.is_empty();
-    // of one date the last that was made: run ids ascend with time
-    let newest = made.iter().filter(usable).max_by_key(|made| (made.as_parent.date, &made.as_parent.run_id));
+    // of one date the last that was made
+    let newest = made.iter().filter(usable).max_by_key(|made| (made.as_parent.date, made.turn()));
     let Some(newest) = newest else {
         return Start::cold(format!("there is no good release of a date before {date}"));
     };
@@ -71,7 +71,7 @@ pub fn choose_anew(rule: &WarmStart, date: RunDate, made: &[Made]) -> Start {
 /// The parent of the date's newest candidate, when that parent is no longer there.
 fn removed_parent(date: RunDate, made: &[Made]) -> Option<Start> {
     let own = made.iter().filter(|made| made.as_parent.date == date);
-    let parent = own.max_by_key(|made| &made.as_parent.run_id)?.started_from.clone()?;
+    let parent = own.max_by_key(|made| made.turn())?.started_from.clone()?;
     let there = made.iter().any(|made| made.as_parent.run_id == parent.run_id && made.as_parent.date == parent.date);
     (!there).then(|| Start {
         why: format!("from {}, which was removed since", parent.in_words()),

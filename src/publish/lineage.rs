@@ -21,6 +21,15 @@ pub struct Made {
     pub manifest: Option<Box<Release>>,
 }
 
+impl Made {
+    /// Ascends with the order in which candidates were made: that of their leases, since clocks may be set back. One that is yet to be
+    /// made is the last.
+    pub fn turn(&self) -> (u64, &str) {
+        let fence = self.manifest.as_ref().map_or(u64::MAX, |manifest| manifest.publication.fence);
+        (fence, &self.as_parent.run_id)
+    }
+}
+
 /// What the runs of some dates have come to.
 pub struct Lineage {
     /// Every release, and what passed its gates for the dates that were asked for and never became one; in the order of date and run id.

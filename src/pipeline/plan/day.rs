@@ -13,7 +13,7 @@ use crate::pipeline::{Stage, digests, parent};
 use crate::publish::Made;
 use crate::samples::{SamplePlan, Unlisted};
 
-/// Sorts after every run id: of one date, what is yet to be made is the last.
+/// Stands for the run id of what is yet to be made.
 const TO_COME: &str = "~";
 
 /// How things stand with a date.
@@ -101,15 +101,14 @@ impl<'a> Draft<'a> {
         let start = parent::choose(&warm_start, date, made);
         let digests = samples.as_ref().ok().map(|samples| chain(job, &samples.digest, &start));
         let own: Vec<&Made> = made.iter().filter(|made| made.as_parent.date == date).collect();
-        let newest = |made: &&&Made| made.as_parent.run_id.clone();
         let wanted = digests.as_ref().map(|digests| digests[5].as_str());
         let is_same = |made: &&&Made| {
             wanted.is_some() && made.manifest.as_ref().map(|manifest| manifest.inputs_digest.as_str()) == wanted
         };
-        let same = own.iter().filter(is_same).max_by_key(newest).copied();
+        let same = own.iter().filter(is_same).max_by_key(|made| made.turn()).copied();
         let done = same.is_some_and(|same| same.as_parent.release.is_some() || !question.publish)
             || same.is_some() && question.scope.last() < Stage::Publish;
-        let candidate = same.or_else(|| own.iter().max_by_key(newest).copied());
+        let candidate = same.or_else(|| own.iter().max_by_key(|made| made.turn()).copied());
         Draft { date, samples, digests, warm_start, start, own, candidate, done }
     }
 
