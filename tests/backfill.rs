@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::proxy::Fault;
 use common::{Ran, S3, World};
@@ -67,13 +67,21 @@ fn logs(world: &World, partition: &str) -> PathBuf {
     world.folder.path().join("logs").join(partition)
 }
 
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() { walk(&entry, found) } else { found.push(entry) }
+    }
+}
+
+/// When each file below a folder was written.
+fn times(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+    let mut found = Vec::new();
+    walk(folder, &mut found);
+    found.into_iter().map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap())).collect()
+}
+
 /// Every file below a folder by its path without the ids of attempts and runs, manifests left out: they know times.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if entry.is_dir() { walk(&entry, found) } else { found.push(entry) }
-        }
-    }
     let mut found = Vec::new();
     walk(folder, &mut found);
     found.retain(|path| !path.ends_with("manifest.json"));
@@ -162,7 +170,9 @@ fn stale(world: &World, range: [&str; 2]) {
     let bytes = std::fs::read(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
     std::fs::write(late.join("part-late.parquet"), bytes).unwrap();
+    let before = times(&world.folder.path().join("out"));
     let planned = plan(world, range, &[]);
+    assert_eq!(times(&world.folder.path().join("out")), before, "a plan changes nothing");
     assert_eq!(of_days(&planned, "state"), ["stale", "stale", "done", "done"]);
     let first = &planned["days"][0];
     assert_eq!(first["changed"]["partitions"][0]["source"], "impressions");

@@ -65,6 +65,23 @@ fn eight_processes_at_once_make_one_release_on_s3() {
     println!("{rounds} rounds of {PROCESSES} processes on S3 left with {codes:?}");
 }
 
+#[test]
+fn a_daily_run_and_a_backfill_overlap_and_all_their_days_are_done() {
+    let world = World::local().tiny();
+    let (range, wait) = (["--from", "2026-11-14", "--to", DATE], ["--set", "lease.wait=120s"]);
+    let started = [
+        world.start_with(&[&["backfill"], &range[..]].concat(), &wait, &[]),
+        world.start_with(&["run", "--date", DATE], &wait, &[]),
+    ];
+    for child in started {
+        Ran::of(child.wait_with_output().unwrap()).expect(0);
+    }
+    assert_eq!(world.releases().last().unwrap()["date"], DATE);
+    let plan = world.tiny_job(&[&["plan"], &range[..]].concat(), &["--json"]).expect(0).stdout;
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert!(plan["days"].as_array().unwrap().iter().all(|day| day["state"] == "done"), "{plan}");
+}
+
 /// A world with releases of two dates, and a run of one between them that is held at `point` while `release gc` removes what it goes on
 /// from: the first release, and all that no release names.
 fn collected_while_held_at(point: &str, run: &[&str], more: &[&str]) -> Ran {
