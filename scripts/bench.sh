@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Time and peak memory of each stage on larger synthetic logs; then the sample tables beside DuckDB and PySpark (benches/samples); then the
-# speed of training beside PyTorch, and what this machine can do at most (benches/peers); then training with up to 10 million ids
-# (benches/scale). All below demo/bench, demo/bench-samples and demo/bench-scale; a finished bench is removed first, so that no stage is skipped.
+# speed of training beside PyTorch, and what this machine can do at most (benches/peers); then training with up to 10 million ids and
+# 4 million rows, from files and from S3 (benches/scale). All below demo/bench, demo/bench-samples and demo/bench-scale; a finished bench is removed first, so that no stage is skipped.
 #
 #     scripts/bench.sh [USERS] [ITEMS]
 #
@@ -44,8 +44,13 @@ echo
 scripts/setup.sh python3-dev
 cargo build --quiet --example floors
 python=$(scripts/python.sh benches/peers/requirements.txt)
-"$python" -W ignore benches/peers/compare.py --program "$twotower" --floors "${CARGO_TARGET_DIR:-$PWD/target}/debug/examples/floors"
+examples=${CARGO_TARGET_DIR:-$PWD/target}/debug/examples
+"$python" -W ignore benches/peers/compare.py --program "$twotower" --floors "$examples/floors"
 
 echo
+cargo build --quiet --example s3
 python=$(scripts/python.sh benches/scale/requirements.txt)
-"$python" benches/scale/scale.py --program "$twotower"
+missed=0
+"$python" benches/scale/scale.py --program "$twotower" --floors "$examples/floors" || missed=1
+"$python" benches/scale/scale.py --program "$twotower" --ids 1e6 --rows 1e6,4e6 --draws zipf --s3 "$examples/s3" || missed=1
+exit $missed

@@ -1,12 +1,15 @@
 //! What this machine can do at most, for `scripts/bench.sh`: one line of JSON with the speed of a matrix product, as the kernels
-//! call it, and of reading memory.
+//! call it, and of reading memory. With `TABLE_ROWS` instead: rows a second that are read, and changed, at random places of such a table.
 //!
-//!     floors [THREADS]     0 or nothing: all cores
+//!     floors [THREADS [TABLE_ROWS]]     0 threads or nothing: all cores
 
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use twotower_kernels::math::{Layout, Output, multiply};
+use twotower_kernels::pooling::{Bag, Pooling, RowGradients, gather};
+use twotower_kernels::random::splitmix64;
+use twotower_kernels::tables::{EmbeddingTable, RowInit, RowwiseAdagrad};
 
 const SIZE: usize = 2048;
 /// Rows of the product that one thread makes at a time.
@@ -14,19 +17,38 @@ const ROWS: usize = 256;
 /// Numbers read: 512 MiB, more than any cache.
 const NUMBERS: usize = 1 << 27;
 const MEASURED: Duration = Duration::from_secs(1);
+/// Numbers of a table's row, rows that are pooled into one vector, and such vectors of one run.
+const DIM: usize = 64;
+const POOLED: usize = 50;
+const VECTORS: usize = 1 << 14;
+/// Rows that a step changes, steps of one run, and runs before rows come again.
+const STEP_ROWS: usize = 1 << 15;
+const STEPS: usize = 8;
+const RUNS: usize = 4;
 
 fn main() {
-    let threads = std::env::args().nth(1).map_or(0, |text| text.parse().expect("THREADS is a number"));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
+    let number = |at, name| {
+        std::env::args().nth(at).map(|text| text.parse::<usize>().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(number(1, "THREADS").unwrap_or(0));
+    let pool = pool.build().expect("threads can be started");
+    let table_rows = number(2, "TABLE_ROWS");
     pool.install(|| {
-        let gflops = 2.0 * (SIZE * SIZE * SIZE) as f64 / best(&product()) / 1e9;
-        let gigabytes = (NUMBERS * 4) as f64 / best(&reading()) / 1e9;
+        if let Some(rows) = table_rows {
+            let mut table = EmbeddingTable::new(rows, DIM, &RowInit::usual(DIM, 1));
+            let read = (VECTORS * POOLED) as f64 / best(&mut reading_rows(&table));
+            let changed = (STEP_ROWS.min(rows) * STEPS) as f64 / best(&mut changing_rows(&mut table));
+            println!("{{\"rows_read_per_second\": {read:.0}, \"rows_changed_per_second\": {changed:.0}}}");
+            return;
+        }
+        let gflops = 2.0 * (SIZE * SIZE * SIZE) as f64 / best(&mut product()) / 1e9;
+        let gigabytes = (NUMBERS * 4) as f64 / best(&mut reading()) / 1e9;
         println!("{{\"product_gflops\": {gflops:.1}, \"read_gigabytes_per_second\": {gigabytes:.2}}}");
     });
 }
 
 /// Seconds of the fastest run.
-fn best(work: &dyn Fn()) -> f64 {
+fn best(work: &mut dyn FnMut()) -> f64 {
     let began = Instant::now();
     let mut best = f64::INFINITY;
     while began.elapsed() < MEASURED {
@@ -57,4 +79,43 @@ fn reading() -> impl Fn() {
             numbers.par_chunks(1 << 16).map(|chunk| chunk.iter().fold(0u32, |sum, n| sum.wrapping_add(*n))).sum();
         std::hint::black_box(sum);
     }
+}
+
+/// Other rows in each run, as a table's rows are other ones in each step.
+fn reading_rows(table: &EmbeddingTable) -> impl FnMut() {
+    let offsets: Vec<u32> = (0..=VECTORS).map(|vector| (vector * POOLED) as u32).collect();
+    let runs: Vec<Vec<u32>> = (0..RUNS).map(|run| drawn(table.len(), VECTORS * POOLED, run)).collect();
+    let (mut out, mut run) = (vec![0.0f32; VECTORS * DIM], 0);
+    move || {
+        let bag = Bag { offsets: &offsets, ids: &runs[run % runs.len()], weights: None };
+        gather(table, bag, Pooling::Mean, &mut out, DIM, 0);
+        run += 1;
+        std::hint::black_box(&mut out);
+    }
+}
+
+/// Each row once in a step, in ascending order, as the optimizer takes them.
+fn changing_rows(table: &mut EmbeddingTable) -> impl FnMut() {
+    let rows = STEP_ROWS.min(table.len());
+    let steps = (0..RUNS * STEPS).map(|step| {
+        // every so many rows one, at a place by chance
+        let every = table.len() / rows;
+        let chance = drawn(every, rows, step);
+        let ids = chance.iter().enumerate().map(|(at, chance)| (at * every) as u32 + chance);
+        RowGradients::new(DIM, ids.collect(), vec![1e-3; rows * DIM])
+    });
+    let steps: Vec<RowGradients> = steps.collect();
+    let optimizer = RowwiseAdagrad { learning_rate: 0.05, epsilon: 1e-8, weight_decay: 0.0 };
+    let mut run = 0;
+    move || {
+        for step in 0..STEPS {
+            table.apply(&steps[(run * STEPS + step) % steps.len()], &optimizer);
+        }
+        run += 1;
+    }
+}
+
+fn drawn(below: usize, count: usize, seed: usize) -> Vec<u32> {
+    let hash = |at: usize| splitmix64(splitmix64(seed as u64) ^ at as u64);
+    (0..count).map(|at| (hash(at) % below as u64) as u32).collect()
 }

@@ -78,10 +78,13 @@ impl EmbeddingTable {
     pub fn grow(&mut self, to_rows: usize, init: &RowInit) {
         let (dim, from) = (self.dim, self.len());
         assert!(to_rows >= from, "cannot shrink a table of {from} rows to {to_rows}");
-        self.accumulator.resize(to_rows, init.accumulator);
         if from == 0 {
-            self.rows = with_room(to_rows * dim);
+            (self.rows, self.accumulator) = (zeros(to_rows * dim), zeros(to_rows));
+            if init.accumulator != 0.0 {
+                self.accumulator.fill(init.accumulator);
+            }
         }
+        self.accumulator.resize(to_rows, init.accumulator);
         self.rows.resize(to_rows * dim, 0.0);
         let new = self.rows[from * dim..].par_chunks_mut(ROWS_PER_PIECE * dim).enumerate();
         new.for_each(|(piece, rows)| {
@@ -145,20 +148,32 @@ impl EmbeddingTable {
 /// An empty array with room for `values`, in huge pages where the system gives them on request: rows at random places of a large
 /// table then cost a miss of the cache, and not one of the address translation too.
 pub fn with_room(values: usize) -> Vec<f32> {
-    #[cfg_attr(not(target_os = "linux"), expect(unused_mut))]
-    let mut rows: Vec<f32> = Vec::with_capacity(values);
+    let mut rows = Vec::with_capacity(values);
+    in_huge_pages(rows.spare_capacity_mut());
+    rows
+}
+
+/// Zeros in such pages. They come from the system as zeros, so that memory is first touched by whoever fills it, on all cores.
+pub(crate) fn zeros(values: usize) -> Vec<f32> {
+    let mut rows = vec![0.0; values];
+    in_huge_pages(&mut rows);
+    rows
+}
+
+/// Asks for huge pages for memory that nothing has been written to.
+fn in_huge_pages<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     {
         const HUGE: usize = 2 << 20;
-        let room = rows.spare_capacity_mut();
-        let (start, bytes) = (room.as_mut_ptr() as usize, size_of_val(room));
+        let (start, bytes) = (memory.as_mut_ptr() as usize, size_of_val(memory));
         let (first, end) = (start.next_multiple_of(HUGE), (start + bytes) / HUGE * HUGE);
         if first < end {
-            // SAFETY: whole pages within this allocation; the advice changes no value, and where it is refused nothing is lost
+            // SAFETY: whole pages within this memory; the advice changes no value, and where it is refused nothing is lost
             unsafe { libc::madvise(first as *mut _, end - first, libc::MADV_HUGEPAGE) };
         }
     }
-    rows
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
 }
 
 /// The part of a table from row `first` to the last of `ids`.

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{EmbeddingTable, ROWS_PER_PIECE};
-use crate::math::fma;
+use super::{EmbeddingTable, FETCH_AHEAD, ROWS_PER_PIECE, zeros};
+use crate::math::{fma, prefetch};
 use crate::pooling::RowGradients;
 
 /// Adam's running means for every value of a table: twice the table's memory beside it.
@@ -18,7 +18,7 @@ pub struct Moments {
 impl Moments {
     /// Zeros for a table.
     pub fn new(table: &EmbeddingTable) -> Self {
-        Moments { first: vec![0.0; table.rows.len()], second: vec![0.0; table.rows.len()] }
+        Moments { first: zeros(table.rows.len()), second: zeros(table.rows.len()) }
     }
 }
 
@@ -54,7 +54,11 @@ impl EmbeddingTable {
         let second = cut(&mut moments.second, dim, grads.rows());
         let pieces = grads.rows().par_chunks(ROWS_PER_PIECE).zip(grads.values().par_chunks(ROWS_PER_PIECE * dim));
         pieces.zip(rows).zip(first).zip(second).for_each(|((((ids, values), rows), first), second)| {
-            for (id, g) in ids.iter().zip(values.chunks_exact(dim)) {
+            for (k, (id, g)) in ids.iter().zip(values.chunks_exact(dim)).enumerate() {
+                if let Some(soon) = ids.get(k + FETCH_AHEAD) {
+                    let at = (soon - ids[0]) as usize * dim;
+                    [&*rows, &*first, &*second].into_iter().for_each(|of| prefetch(&of[at..at + dim]));
+                }
                 let at = (id - ids[0]) as usize * dim;
                 step.row(&mut rows[at..at + dim], &mut first[at..at + dim], &mut second[at..at + dim], g);
             }
