@@ -81,20 +81,23 @@ def write_logs(out, ids, rows, draw, history):
 
 
 class Server:
-    """An S3 server over a folder, in a process of its own."""
+    """An S3 server over a folder, in a process of its own; none without a program."""
 
     def __init__(self, program, folder):
-        (folder / "bucket").mkdir(parents=True)
-        command = [program, folder, KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"]]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.env = {**KEYS, "AWS_ENDPOINT_URL": self.process.stdout.readline().strip()}
+        self.process, self.env = None, {}
+        if program:
+            (folder / "bucket").mkdir(parents=True)
+            command = [program.absolute(), folder, KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"]]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            self.env = {**KEYS, "AWS_ENDPOINT_URL": self.process.stdout.readline().strip()}
 
     def __enter__(self):
         return self.env
 
     def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
 
 
 def run(program, stage, settings, env):
@@ -123,33 +126,33 @@ def floor(args, ids, draw):
     return 1 / (touched / rates["rows_read_per_second"] + touched / rates["rows_changed_per_second"])
 
 
-def measure(args, ids, rows, draw, place, folder, env):
-    """One line of the table, as numbers by column. `place` is the output, which lies in `folder`."""
+def measure(args, ids, rows, draw, ways):
+    """One line of the table for each of `ways`, as numbers by column. A way is where the output lies: name, place, its folder here,
+    environment. Trainings of several ways take turns."""
     users, _ = shares(ids)
     logs = args.out / f"logs-{ids}-{rows}-{draw}-{args.history}"
     write_logs(logs, ids, rows, draw, args.history)
-    settings = {"sources.clicks.path": logs / "clicks.parquet", "sources.items.path": logs / "items.parquet", "output": place}
+    settings = {"sources.clicks.path": logs / "clicks.parquet", "sources.items.path": logs / "items.parquet"}
     if rows < users:
         settings["features.user.user_id.hash_rows"] = users
-    run(args.program, "samples", settings, env)
-    trainings = []
+    for _, place, _, env in ways:
+        run(args.program, "samples", {**settings, "output": place}, env)
+    found = {name: [] for name, *_ in ways}
     for _ in range(args.rounds):
-        if trainings:
+        for name, place, folder, env in ways:
+            began = time.monotonic()
+            lines, peak = run(args.program, "train", {**settings, "output": place}, env)
+            told = {line["message"]: line for line in lines}
+            epoch, read = told["trained an epoch"], told["read the samples"]["elapsed"]
+            found[name].append((epoch["examples_per_second"], epoch["seconds"], read, time.monotonic() - began, peak))
             # a model that is there would be taken as it is
             shutil.rmtree(folder / "runs")
-        began = time.monotonic()
-        lines, peak = run(args.program, "train", settings, env)
-        trainings.append((lines, peak, time.monotonic() - began))
-    line = lambda lines, message: next(line for line in lines if line["message"] == message)
-    middle = lambda of: statistics.median(of(lines) for lines, *_ in trainings)
-    peak, tables = max(peak for _, peak, _ in trainings), ids * (DIM + 1) * 4
-    return {"ids": ids, "rows": rows, "draws": draw, "from": "s3" if env else "files",
-            "examples/s": int(middle(lambda lines: line(lines, "trained an epoch")["examples_per_second"])),
-            "floor": floor(args, ids, draw),
-            "epoch s": middle(lambda lines: line(lines, "trained an epoch")["seconds"]),
-            "read s": middle(lambda lines: line(lines, "read the samples")["elapsed"]),
-            "train s": statistics.median(seconds for *_, seconds in trainings),
-            "peak MiB": round(peak / MIB), "tables": round(tables / MIB), "overhead": round((peak - tables) / MIB)}
+    least, tables = floor(args, ids, draw), ids * (DIM + 1) * 4
+    for name, trainings in found.items():
+        rate, *seconds, _ = map(statistics.median, zip(*trainings))
+        peak = max(peak for *_, peak in trainings)
+        memory = (round(bytes / MIB) for bytes in (peak, tables, peak - tables))
+        yield dict(zip(COLUMNS, (ids, rows, draw, name, int(rate), least, *seconds, *memory)))
 
 
 def show(figures):
@@ -196,20 +199,18 @@ def main():
     args.out = args.out.absolute()
     print("".join(f"{name:>{width}}" for name, width in COLUMNS.items()), flush=True)
     found, place = [], args.out / "out"
-
-    def take(ids, rows, draw, output, folder, env):
-        found.append(measure(args, ids, rows, draw, output, folder, env))
-        show(found[-1])
-        shutil.rmtree(place)
-
     shutil.rmtree(place, ignore_errors=True)
     for ids in args.ids:
         for rows in args.rows:
             for draw in args.draws.split(","):
-                take(ids, rows, draw, place, place, {})
-                if args.s3:
-                    with Server(args.s3.absolute(), place) as env:
-                        take(ids, rows, draw, "s3://bucket/out", place / "bucket/out", env)
+                ways = [("files", place / "files", place / "files", {})]
+                with Server(args.s3, place) as env:
+                    if env:
+                        ways.append(("s3", "s3://bucket/out", place / "bucket/out", env))
+                    for figures in measure(args, ids, rows, draw, ways):
+                        found.append(figures)
+                        show(figures)
+                shutil.rmtree(place)
     sys.exit(not judge(found))
 
 

@@ -1,6 +1,6 @@
 //! The sample tables, encoded once: u32 rows and f32 numbers, in memory as far as `training.samples_memory` goes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use arrow::array::{Array, RecordBatch};
@@ -8,6 +8,7 @@ use futures::StreamExt;
 use tracing::{info, warn};
 
 use super::ids::IdMap;
+use super::index::RowIndex;
 use super::lists::{Entries, Liked, Lists};
 use super::origin::{Origin, other_shape};
 use super::positives::Positives;
@@ -86,6 +87,7 @@ impl Data {
         let random = negatives(job, samples, "random_negatives", &positives, &items, &spill).await?;
         let hard = negatives(job, samples, "hard_negatives", &positives, &items, &spill).await?;
         let shown = negatives(job, samples, "shown_negatives", &positives, &items, &spill).await?;
+        positives.index = RowIndex::default();
         let (training, validation) = split(config, &positives.sample_ids, &positives.times);
         positives.times = Vec::new();
         if origin.is_none() || !positives.sample_ids.is_empty() {
@@ -193,7 +195,7 @@ async fn negatives(
     items: &IdMap,
     spill: &Spill,
 ) -> Result<Lists> {
-    let rows: &HashMap<i64, u32> = &positives.rows;
+    let sample_ids = &positives.sample_ids;
     let mut all = Entries::default();
     let mut lost = 0;
     if samples.record.facts.tables.contains_key(table) {
@@ -206,7 +208,7 @@ async fn negatives(
             let of = integers(&batch, table, "sample_id")?;
             let (mut entries, mut probabilities) = (Vec::new(), Vec::new());
             for (at, item) in found.into_iter().enumerate() {
-                let Some((row, item)) = rows.get(&of.value(at)).copied().zip(item) else {
+                let Some((row, item)) = positives.index.find(sample_ids, of.value(at)).zip(item) else {
                     lost += 1;
                     continue;
                 };
@@ -233,7 +235,10 @@ async fn negatives(
             "negatives without a positive to learn from, or whose item is not in item_features, are left out"
         );
     }
-    all.into_lists(rows.len(), spill)
+    let lists = all.into_lists(sample_ids.len(), spill)?;
+    sample_ids.release();
+    lists.release();
+    Ok(lists)
 }
 
 /// Nothing to learn from is no model, however well the rest would go.

@@ -5,6 +5,7 @@ mod checkpoint;
 mod data;
 mod diagnosis;
 mod ids;
+mod index;
 mod lists;
 mod metrics;
 mod mining;

@@ -1,13 +1,12 @@
 //! The table `positives`, without its features' raw values.
 
-use std::collections::HashMap;
-
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use futures::StreamExt;
 use tracing::{info, warn};
 
 use super::ids::IdMap;
+use super::index::RowIndex;
 use super::objectives;
 use super::origin::Origin;
 use super::tables::read;
@@ -29,8 +28,7 @@ pub struct Positives {
     pub weights: Column<f32>,
     pub objectives: Column<u32>,
     pub user_count: usize,
-    /// Row by sample_id.
-    pub rows: HashMap<i64, u32>,
+    pub index: RowIndex,
     /// User and item of those that the parent was taught.
     pub before: Vec<(u32, u32)>,
 }
@@ -101,14 +99,10 @@ impl Positives {
         all.user_count = users.len();
         all.check(job, weightless, origin.is_some())?;
         all.users.shrink();
-        all.rows.reserve(all.sample_ids.len());
-        for (row, sample) in all.sample_ids.iter().enumerate() {
-            if all.rows.insert(*sample, row as u32).is_some() {
-                return Err(Error::config(format!(
-                    "positives: sample_id {sample} stands twice; make it unique in the SQL"
-                )));
-            }
-        }
+        all.index = RowIndex::new(&all.sample_ids).map_err(|sample| {
+            Error::config(format!("positives: sample_id {sample} stands twice; make it unique in the SQL"))
+        })?;
+        all.sample_ids.release();
         Ok(all)
     }
 

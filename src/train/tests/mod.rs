@@ -4,6 +4,7 @@ mod gradient;
 mod losses;
 mod mining;
 mod objectives;
+mod optimizers;
 mod options;
 mod planted;
 mod rows;
