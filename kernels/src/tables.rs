@@ -100,6 +100,13 @@ impl EmbeddingTable {
         });
     }
 
+    /// Puts the table into huge pages where it did not get them when it was filled, because free memory was too scattered: the system moves
+    /// other things out of the way for it. Costs a copy of those parts, and nothing where all is well.
+    pub fn settle(&self) {
+        collapse_pages(&self.rows);
+        collapse_pages(&self.accumulator);
+    }
+
     /// Steps the touched rows: with `g += weight_decay * row`,
     /// `accumulator += mean(g^2)`, `row -= learning_rate * g / (sqrt(accumulator) + epsilon)`.
     ///
@@ -109,12 +116,16 @@ impl EmbeddingTable {
         assert_eq!(grads.dim(), dim, "gradients of another dimension");
         self.pieces(grads.rows()).into_par_iter().zip(grads.values().par_chunks(ROWS_PER_PIECE * dim)).for_each(
             |(piece, values)| {
-                for (k, (&row, g)) in piece.ids.iter().zip(values.chunks_exact(dim)).enumerate() {
-                    if let Some(&soon) = piece.ids.get(k + FETCH_AHEAD) {
+                let fetch = |piece: &TablePiece, k: usize| {
+                    if let Some(&soon) = piece.ids.get(k) {
                         let at = soon as usize - piece.first;
                         prefetch(&piece.rows[at * dim..(at + 1) * dim]);
                         prefetch(&piece.accumulator[at..at + 1]);
                     }
+                };
+                (0..FETCH_AHEAD).for_each(|k| fetch(&piece, k));
+                for (k, (&row, g)) in piece.ids.iter().zip(values.chunks_exact(dim)).enumerate() {
+                    fetch(&piece, k + FETCH_AHEAD);
                     let at = row as usize - piece.first;
                     let weights = &mut piece.rows[at * dim..(at + 1) * dim];
                     step(weights, &mut piece.accumulator[at], g, optimizer);
@@ -163,17 +174,42 @@ pub(crate) fn zeros(values: usize) -> Vec<f32> {
 /// Asks for huge pages for memory that nothing has been written to.
 fn in_huge_pages<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
+    advise(huge_pages(memory), libc::MADV_HUGEPAGE);
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
+}
+
+/// Has the system put memory that was written to into huge pages now.
+fn collapse_pages(memory: &[f32]) {
+    #[cfg(target_os = "linux")]
     {
-        const HUGE: usize = 2 << 20;
-        let (start, bytes) = (memory.as_mut_ptr() as usize, size_of_val(memory));
-        let (first, end) = (start.next_multiple_of(HUGE), (start + bytes) / HUGE * HUGE);
-        if first < end {
-            // SAFETY: whole pages within this memory; the advice changes no value, and where it is refused nothing is lost
-            unsafe { libc::madvise(first as *mut _, end - first, libc::MADV_HUGEPAGE) };
-        }
+        /// Since Linux 6.1; libc has it for some targets only.
+        const MADV_COLLAPSE: libc::c_int = 25;
+        /// Bytes of one call: a page for which it cannot be done ends it.
+        const TOGETHER: usize = 64 << 20;
+        let all = huge_pages(memory);
+        let parts = all.clone().step_by(TOGETHER).map(|start| start..(start + TOGETHER).min(all.end));
+        parts.for_each(|part| advise(part, MADV_COLLAPSE));
     }
     #[cfg(not(target_os = "linux"))]
     let _ = memory;
+}
+
+/// Addresses of the whole huge pages within `memory`.
+#[cfg(target_os = "linux")]
+fn huge_pages<T>(memory: &[T]) -> std::ops::Range<usize> {
+    const SIZE: usize = 2 << 20;
+    let start = memory.as_ptr() as usize;
+    start.next_multiple_of(SIZE)..(start + size_of_val(memory)) / SIZE * SIZE
+}
+
+/// Gives advice on whole pages of this process's memory, such that changes no value; where it is refused nothing is lost.
+#[cfg(target_os = "linux")]
+fn advise(pages: std::ops::Range<usize>, advice: libc::c_int) {
+    if !pages.is_empty() {
+        // SAFETY: the callers' pages are their own, and neither advice changes what is in them
+        unsafe { libc::madvise(pages.start as *mut _, pages.len(), advice) };
+    }
 }
 
 /// The part of a table from row `first` to the last of `ids`.

@@ -138,21 +138,25 @@ fn fit<'a>(
             mined => mined?,
         };
         state.seconds += started.elapsed().as_secs_f64();
+        // from the end of one step to that of the next: waiting for a batch counts, a checkpoint does not
+        let mut since = Instant::now();
         for_each_batch(data, training, &mined, epoch, first..steps, |batch| {
             if job.stop.requested() {
                 return Err(checkpoints.leave(&mut state, &trainer, &mined));
             }
             if checkpoints.due() {
+                let began = Instant::now();
                 checkpoints.try_save(&mut state, &trainer, &mined)?;
+                since += began.elapsed();
             }
-            let started = Instant::now();
             let rates = trainer.rates();
             let loss = trainer.step(&batch)?;
             check_loss(loss, &trainer, data, &batch, &state, checkpoints, &training.learning_rate)?;
             state.loss.0 += loss * batch.rows.len() as f64 / data.training.len() as f64;
             state.step += 1;
             metrics.step(&mut state, &trainer, rates, loss, batch.rows.len());
-            state.seconds += started.elapsed().as_secs_f64();
+            state.seconds += since.elapsed().as_secs_f64();
+            since = Instant::now();
             bar.advance(batch.rows.len() as u64);
             let best = state.best.as_ref().map_or(String::new(), |best| format!(", best recall {:.4}", best.recall.0));
             bar.message(format!("epoch {epoch} of {}, loss {loss:.4}{best}", training.epochs));

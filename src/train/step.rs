@@ -15,6 +15,7 @@ use crate::features::{FeatureSpec, Side};
 use crate::kernels::math::{normalize_rows, normalize_rows_backward};
 use crate::kernels::pooling::Scatter;
 use crate::kernels::softmax::{Csr, Loss, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
+use crate::kernels::tables::EmbeddingTable;
 use crate::model::{Dense, Dropout, Input, NORM_EPSILON, Weights, read};
 
 /// Bounds of 1 / temperature while it is learned.
@@ -74,6 +75,7 @@ impl<'a> Trainer<'a> {
         span: Range<u64>,
         Trained { weights, optimizers }: Trained,
     ) -> Self {
+        weights.tables.values().for_each(EmbeddingTable::settle);
         Trainer {
             config,
             spec,
