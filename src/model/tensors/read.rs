@@ -151,9 +151,10 @@ impl Decoder {
     fn take_header<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], String> {
         let mut length = LENGTH;
         if let Some(first) = self.header.first_chunk() {
-            length += usize::try_from(u64::from_le_bytes(*first)).unwrap_or(usize::MAX - LENGTH);
-            if length > MAX_HEADER || length as u64 > self.bytes {
-                return Err(format!("its header would have {length} bytes"));
+            let header = usize::try_from(u64::from_le_bytes(*first)).unwrap_or(usize::MAX).min(usize::MAX - LENGTH);
+            length += header;
+            if header == 0 || length > MAX_HEADER || length as u64 > self.bytes {
+                return Err(format!("its header would have {header} bytes"));
             }
         }
         let (own, rest) = bytes.split_at(bytes.len().min(length - self.header.len()));
@@ -257,5 +258,7 @@ mod tests {
             let _ = decode(&damaged, 64);
         }));
         assert!(decode(&whole[..whole.len() - 1], 64).is_err());
+        let without_header = [&[0; LENGTH], &whole[LENGTH..]].concat();
+        assert_eq!(decode(&without_header, 64).err().unwrap(), "its header would have 0 bytes");
     }
 }
