@@ -25,8 +25,9 @@ fn folders(world: &World, below: &str) -> Vec<String> {
 fn releases_are_compared_rolled_back_forced_and_collected() {
     let world = World::local().with_logs(8, &[]);
     world.job(&["run"], &["--date", DATE]).expect(0);
-    let gates = ["max_drift=1", "min_recall_over_parent=0.01", "min_coverage=0.0001", "max_size=1GiB"];
-    let gates: Vec<String> = gates.iter().map(|gate| format!("gates.{gate}")).collect();
+    let against = ["max_drift=1", "min_recall_over_parent=0.01", "max_item_count_change=0.5"];
+    let alone = ["min_coverage=0.0001", "max_size=1GiB"];
+    let gates: Vec<String> = against.iter().chain(&alone).map(|gate| format!("gates.{gate}")).collect();
     let mut args = vec!["--date", NEXT];
     gates.iter().for_each(|gate| args.extend(["--set", gate]));
     world.job(&["run"], &args).expect(0);
@@ -37,7 +38,9 @@ fn releases_are_compared_rolled_back_forced_and_collected() {
         let gate = second["gates"].as_array().unwrap().iter().find(|gate| gate["name"] == name);
         gate.unwrap_or_else(|| panic!("no gate {name}"))["value"].as_f64()
     };
-    for name in ["drift", "recall_over_parent", "coverage", "size", "norm_error", "index_recall", "zero_vectors"] {
+    let asked = ["drift", "recall_over_parent", "coverage", "size", "item_count_change"];
+    let always = ["non_finite_vectors", "zero_vectors", "norm_error", "duplicate_item_ids", "items", "index_recall"];
+    for name in asked.into_iter().chain(always) {
         assert!(value(name).is_some_and(|value| value >= 0.0), "{name}");
     }
     assert!((0.05..0.95).contains(&value("drift").unwrap()), "drift is {:?}", value("drift"));

@@ -209,6 +209,12 @@ fn vectors_and_index_of_the_parent_are_kept_where_nothing_changed_until_they_ser
     );
     assert_eq!(second["metrics"]["exact"]["20"]["recall"], second["metrics"]["indexed"]["20"]["recall"]);
     world.job(&["recommend"], &["--user", "1001"]).expect(0);
+    let page = world.job(&["report"], &[]).expect(0).stdout;
+    let page = std::fs::read_to_string(world.folder.path().join(page.trim())).unwrap();
+    assert!(
+        page.contains(" were made anew, ") && page.contains("index was updated, "),
+        "the report says nothing of it"
+    );
 
     // too little recall: all are made anew; too much drift: the index is
     run(&world, LATER, &with(&["embedding.min_refresh_recall=1.5"]));

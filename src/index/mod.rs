@@ -30,7 +30,7 @@ use self::tune::Truth;
 use crate::artifacts::{
     Embeddings, Ids, IndexFacts, ListFacts, SampleSet, SearchTrial, Start, TrainedModel, Written, keys,
 };
-use crate::config::{Config, IndexDrift};
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::job::Job;
 use crate::model::Towers;
@@ -79,7 +79,7 @@ async fn build(
         Err(why) => Err(why),
     };
     if let Ok(updated) = &ready
-        && let Some(drift) = updated.drift(&config.drift, config.recall_target)
+        && let Some(drift) = update::drift(&updated.built.facts, &config.drift, config.recall_target)
     {
         info!(drift, "the updated index has drifted too far and is built anew");
         ready = Err(drift);
@@ -156,28 +156,6 @@ async fn measured(job: &Job, embeddings: &Embeddings, built: Built, name: &str, 
         build.lists_when_built = build.lists_when_built.filter(|_| build.updated).or(Some(lists));
     }
     Ok(Ready { built: Built { index, ids, found: Vec::new(), rows, facts: build }, trials, chosen, k: queries.k })
-}
-
-impl Ready {
-    /// In words, how an updated index has come to be too far from one that is built.
-    fn drift(&self, limits: &IndexDrift, target: f64) -> Option<String> {
-        let (now, then) = self.built.facts.lists.zip(self.built.facts.lists_when_built)?;
-        let grown = |what: &str, now: f64, then: f64, most: f64| {
-            (now > then * most).then(|| format!("{what} has grown from {then:.4} to {now:.4}, more than {most} times"))
-        };
-        grown("the distance from the lists' centres", now.error, then.error, limits.max_error_growth)
-            .or_else(|| grown("the imbalance of the lists", now.imbalance, then.imbalance, limits.max_imbalance_growth))
-            .or_else(|| {
-                // more than the target was never asked for: search parameters are the cheapest that reach it
-                let expected = then.recall.min(target);
-                (expected - now.recall > limits.max_recall_loss).then(|| {
-                    format!(
-                        "recall has fallen from {expected:.4} to {:.4}, by more than {}",
-                        now.recall, limits.max_recall_loss
-                    )
-                })
-            })
-    }
 }
 
 fn refuse_bad_vectors(embeddings: &Embeddings) -> Result<()> {

@@ -10,6 +10,7 @@ use super::faiss::{Faiss, on_threads};
 use super::search::load_files;
 use super::{BLOCK, BUILD_THREADS};
 use crate::artifacts::{BuildFacts, Done, Embeddings, Ids, ItemIndex, Start};
+use crate::config::IndexDrift;
 use crate::error::{Context, Error, Result};
 use crate::job::Job;
 use crate::kernels::random::fnv1a64;
@@ -167,6 +168,22 @@ async fn each_vector(job: &Job, of: &Embeddings, mut visit: impl FnMut(&Ids, usi
     Ok(())
 }
 
+/// In words, how an updated index has come to be too far from one that is built.
+pub fn drift(of: &BuildFacts, limits: &IndexDrift, target: f64) -> Option<String> {
+    let (now, then) = of.lists.zip(of.lists_when_built)?;
+    let grown = |what: &str, now: f64, then: f64, most: f64| {
+        (now > then * most).then(|| format!("{what} has grown from {then:.4} to {now:.4}, more than {most} times"))
+    };
+    // more than the target was never asked for: search parameters are the cheapest that reach it
+    let expected = then.recall.min(target);
+    let lost = || {
+        format!("recall has fallen from {expected:.4} to {:.4}, by more than {}", now.recall, limits.max_recall_loss)
+    };
+    grown("the distance from the lists' centres", now.error, then.error, limits.max_error_growth)
+        .or_else(|| grown("the imbalance of the lists", now.imbalance, then.imbalance, limits.max_imbalance_growth))
+        .or_else(|| (expected - now.recall > limits.max_recall_loss).then(lost))
+}
+
 /// Which of the `places` are cleared, and which rows take which place, where `unchanged` has for each row the place at which
 /// its vector is already. Afterwards the places 0, 1, 2 … are taken, as many as there are rows.
 fn assign(places: u32, unchanged: &[Option<u32>]) -> (BTreeSet<u32>, BTreeMap<u32, u32>) {
@@ -187,6 +204,24 @@ fn hash(vector: &[f32]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifacts::ListFacts;
+
+    #[test]
+    fn each_kind_of_drift_is_told_when_it_passes_its_limit() {
+        let then = ListFacts { error: 0.5, imbalance: 1.2, recall: 0.99 };
+        let told = |now: ListFacts| {
+            let facts = BuildFacts { lists: Some(now), lists_when_built: Some(then), ..Default::default() };
+            drift(&facts, &IndexDrift::default(), 0.98)
+        };
+        assert_eq!(told(ListFacts { error: 0.59, imbalance: 1.79, recall: 0.971 }), None);
+        let grown = "the distance from the lists' centres has grown from 0.5000 to 0.6100, more than 1.2 times";
+        assert_eq!(told(ListFacts { error: 0.61, ..then }).unwrap(), grown);
+        let uneven = "the imbalance of the lists has grown from 1.2000 to 1.9000, more than 1.5 times";
+        assert_eq!(told(ListFacts { imbalance: 1.9, ..then }).unwrap(), uneven);
+        let lost = "recall has fallen from 0.9800 to 0.9690, by more than 0.01";
+        assert_eq!(told(ListFacts { recall: 0.969, ..then }).unwrap(), lost);
+        assert_eq!(drift(&BuildFacts::default(), &IndexDrift::default(), 0.98), None, "no lists");
+    }
 
     #[test]
     fn afterwards_all_places_are_taken_once_and_what_stays_has_not_moved() {
