@@ -3,20 +3,23 @@
 
     python3 examples/ml-1m-loo/convert.py FOLDER OUT [--validate]
 
-FOLDER holds train.parquet, test.parquet, test_negatives_99.parquet, users.dat and movies.dat. `--validate` makes a test of the last
-training item of each user, with 99 others drawn by a seed, and leaves the real test out: for choosing settings.
+FOLDER holds train.parquet, test.parquet, test_negatives_99.parquet, users.dat and movies.dat. `--validate` makes a test of one
+training item of each user, drawn by a seed, with 99 others, and leaves the real test out: for choosing settings.
 """
 
 import pathlib
 import random
 import re
 import sys
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 SEED = 17
 NEGATIVES = 99
+# a held-out item is drawn in proportion to its popularity to the power of minus this
+RARITY = 0.3
 
 
 def read_dat(path, fields):
@@ -61,13 +64,16 @@ def by_user(pairs):
     return items
 
 
-def split_off_last(train, catalogue):
-    """The last item of each user in the file (which knows no times) as a test of its own, and others that are not in his training."""
+def hold_out(train, catalogue):
+    """One training item of each user as a test of its own, and others that are not in his training. The test's items are less popular
+    than an item drawn evenly: rare ones are drawn more often, so that popularity finds as many of both."""
     draw = random.Random(SEED)
+    popularity = Counter(item for items in train.values() for item in items)
     test, negatives = {}, {}
     for user, items in train.items():
         rated = set(items)
-        test[user] = items.pop()
+        weights = [popularity[item] ** -RARITY for item in items]
+        test[user] = items.pop(draw.choices(range(len(items)), weights)[0])
         free = [item for item in catalogue if item not in rated]
         negatives[user] = draw.sample(free, NEGATIVES)
     return test, negatives
@@ -87,7 +93,7 @@ def main():
         sys.exit(f"{inside} users have their test item among their training items: this is not the benchmark's split")
     catalogue = sorted({item for items in train.values() for item in items} | set(test.values()))
     if "--validate" in sys.argv:
-        test, negatives = split_off_last(train, catalogue)
+        test, negatives = hold_out(train, catalogue)
     rows = [(user, item, place) for user, items in train.items() for place, item in enumerate(items)]
     tables = {
         "train": pair_table(rows, "position"),

@@ -4,7 +4,7 @@
 #     examples/ml-1m-loo/run.sh FOLDER [OUT] [more options of `twotower run`]
 #
 # FOLDER holds train.parquet, test.parquet, test_negatives_99.parquet, users.dat and movies.dat; everything is written below OUT
-# (default: demo/ml-1m-loo). VALIDATE=1 measures on the last training item of each user, not on the test: for choosing settings.
+# (default: demo/ml-1m-loo). VALIDATE=1 measures on a training item of each user in place of the test: for choosing settings.
 # TWOTOWER names the program to run, PYTHON a Python with what requirements.txt lists.
 set -euo pipefail
 
