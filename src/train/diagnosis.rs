@@ -1,5 +1,7 @@
 //! What a person needs to know when a loss is no longer a number: where, on which rows, and what is the likely cause.
 
+use tracing::error;
+
 use super::batches::Batch;
 use super::checkpoint::Checkpoints;
 use super::data::Data;
@@ -28,8 +30,12 @@ pub fn check_loss(
     if loss.is_finite() {
         return Ok(());
     }
-    let odd = batch.rows.iter().zip(trainer.row_losses()).filter(|(_, loss)| !loss.is_finite());
-    let samples: Vec<String> = odd.take(NAMED).map(|(row, _)| data.sample_ids[*row as usize].to_string()).collect();
+    let id = |row: &u32| data.sample_ids[*row as usize];
+    let losses = batch.rows.iter().zip(trainer.row_losses());
+    let odd: Vec<i64> = losses.filter(|(_, loss)| !loss.is_finite()).map(|(row, _)| id(row)).collect();
+    let all: Vec<i64> = batch.rows.iter().map(id).collect();
+    error!(epoch = state.epoch, step = state.step, sample_ids = ?all, "the loss of this batch is not a number");
+    let samples: Vec<String> = odd.iter().take(NAMED).map(i64::to_string).collect();
     let cause = match not_finite_input(data, batch) {
         Some(cause) => cause,
         None => of_weights(&trainer.weights, rates)?,
@@ -39,9 +45,11 @@ pub fn check_loss(
         None => "no checkpoint was written before".into(),
     };
     Err(Error::config(format!(
-        "training: the loss is {loss} in epoch {}, step {}, first at sample_ids {}; {cause}; {kept}",
+        "training: the loss is {loss} in epoch {}, step {}, in {} of {} rows, first at sample_ids {}; {cause}; {kept}",
         state.epoch,
         state.step,
+        odd.len(),
+        batch.rows.len(),
         samples.join(", ")
     )))
 }
