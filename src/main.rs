@@ -1,5 +1,7 @@
 //! Parse, set up logging, run, print the error, exit code.
 
+mod allocator;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -7,10 +9,8 @@ use twotower::cli::Cli;
 use twotower::error::{Error, Kind};
 use twotower::job::Stop;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::set_up();
     if let Err(error) = twotower::cpu::check() {
         eprintln!("error: {error}");
         twotower::schedulers::ended(&error);

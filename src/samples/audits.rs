@@ -3,6 +3,7 @@
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use tracing::warn;
 
@@ -20,18 +21,20 @@ use crate::warehouse::table_type;
 /// Offending rows that are kept.
 const EXAMPLES: usize = 5;
 
+/// Audits that run at the same time, where memory is enough for two: one works while the other plans, opens files or waits for its last
+/// partition.
+const SIDE_BY_SIDE: usize = 2;
+/// Bytes of memory that are enough for two.
+const ENOUGH: usize = 512 << 20;
+
 /// Runs every audit; the failing ones together make one error.
 pub async fn run(job: &Job, planner: &Planner, audits: &[SqlFile]) -> Result<Vec<AuditOutcome>> {
+    let looks: Vec<_> = audits.iter().map(|audit| look(job, planner, audit)).collect();
+    let at_once = if job.config.samples.memory.bytes() < ENOUGH { 1 } else { SIDE_BY_SIDE };
+    let found: Vec<_> = stream::iter(looks).buffered(at_once).try_collect().await?;
     let mut outcomes = Vec::new();
     let mut failed = Vec::new();
-    for audit in audits {
-        job.stop.check()?;
-        let level = job.config.samples.audit_level(&audit.name);
-        if level == AuditLevel::Off || !can_run(job, planner, audit) {
-            continue;
-        }
-        let _spinner = job.progress.spinner(&format!("audit {}", audit.name));
-        let (rows, examples) = offending(job, planner, audit).await?;
+    for Found { audit, level, rows, examples } in found.into_iter().flatten() {
         let outcome = match (rows, level) {
             (0, _) => "passed",
             (_, AuditLevel::Warn) => "warned",
@@ -54,6 +57,27 @@ pub async fn run(job: &Job, planner: &Planner, audits: &[SqlFile]) -> Result<Vec
         "{}\n  mend the data or the SQL; `samples.audits.NAME: warn` lets a job go on in spite of an audit",
         failed.join("\n")
     )))
+}
+
+/// What one audit returned.
+struct Found<'a> {
+    audit: &'a SqlFile,
+    level: AuditLevel,
+    rows: u64,
+    /// The first rows.
+    examples: Vec<Value>,
+}
+
+/// Runs one audit, unless it is off or cannot run here.
+async fn look<'a>(job: &Job, planner: &Planner, audit: &'a SqlFile) -> Result<Option<Found<'a>>> {
+    job.stop.check()?;
+    let level = job.config.samples.audit_level(&audit.name);
+    if level == AuditLevel::Off || !can_run(job, planner, audit) {
+        return Ok(None);
+    }
+    let _spinner = job.progress.spinner(&format!("audit {}", audit.name));
+    let (rows, examples) = offending(job, planner, audit).await?;
+    Ok(Some(Found { audit, level, rows, examples }))
 }
 
 /// Built-in audits of a column that a table may have.
