@@ -52,40 +52,41 @@ with
             right join scored as s on l.user_id = s.user_id and l.item_id = s.item_id
         ) on i.item_id = s.item_id
     ),
-    ranked as (
+    -- one row a user: what was scored for him, best first
+    lists as (
         select
             user_id,
-            item_id,
-            score,
-            tie,
-            is_new,
-            is_known,
-            cast(row_number() over (partition by user_id order by score desc nulls last, tie) as bigint) as ranker_rank
+            count(*) as scored,
+            array_agg(
+                named_struct('item_id', item_id, 'score', score, 'is_new', is_new, 'is_known', is_known)
+                order by score desc nulls last, tie
+            ) as items
         from marked
+        group by user_id
     ),
-    -- candidates counted from 0, and how many follow: in the same order, so nothing is sorted twice
+    ranked as (
+        select user_id, unnest(items) as item, unnest(range(1, scored + 1)) as ranker_rank
+        from lists
+    ),
     candidates as (
         select
             user_id,
-            item_id,
-            score,
-            ranker_rank,
-            cast(row_number() over (partition by user_id order by score desc nulls last, tie) as bigint) - 1 as number,
-            count(*) over (
-                partition by user_id
-                order by score desc nulls last, tie
-                rows between 1 following and $hard_rank_to following
-            ) as following
+            count(*) as candidates,
+            array_agg(
+                named_struct('item_id', item['item_id'], 'score', item['score'], 'ranker_rank', ranker_rank)
+                order by ranker_rank
+            ) as items
         from ranked
         -- `keep` counts what each rule leaves out
         where
             keep(
                 'rank', ranker_rank between $hard_rank_from and $hard_rank_to,
-                'liked', is_new,
-                'catalogue', is_known,
-                'score', ($hard_min_score is null or score >= $hard_min_score)
-                    and ($hard_max_score is null or score <= $hard_max_score)
+                'liked', item['is_new'],
+                'catalogue', item['is_known'],
+                'score', ($hard_min_score is null or item['score'] >= $hard_min_score)
+                    and ($hard_max_score is null or item['score'] <= $hard_max_score)
             )
+        group by user_id
     ),
     -- the highest score that a negative of this positive may have; planned away where no margin is set
     ceilings as (
@@ -100,69 +101,51 @@ with
         where $hard_has_margin
         group by c.sample_id
     ),
-    draws as (
-        select c.sample_id, c.user_id, f.ceiling, unnest(range(0, $hard_per_positive)) as draw
+    -- of each positive, the candidates that score low enough for it; without a margin, all of its user
+    offered as (
+        select c.sample_id, u.candidates, u.items
         from chosen as c
-        left join ceilings as f on c.sample_id = f.sample_id
+        join candidates as u on c.user_id = u.user_id
+        where not $hard_has_margin
+        union all
+        select sample_id, count(*) as candidates, array_agg(item order by item['ranker_rank']) as items
+        from (
+            select s.sample_id, c.ceiling, unnest(u.items) as item
+            from chosen as s
+            join candidates as u on s.user_id = u.user_id
+            left join ceilings as c on s.sample_id = c.sample_id
+        )
+        where $hard_has_margin and keep('margin', coalesce(item['score'] <= ceiling, false))
+        group by sample_id
     ),
-    -- candidates of each draw, and how many of them come first that score too high for it; without a score to compare with, all do
-    below as (
-        select
-            d.sample_id,
-            d.draw,
-            c.item_id,
-            c.score,
-            c.ranker_rank,
-            c.number,
-            c.number + 1 + c.following as candidates,
-            case when $hard_has_margin then d.draw > 0 or coalesce(c.score <= d.ceiling, false) else true end as is_below,
-            case
-                when $hard_has_margin
-                    then
-                        count(case when not coalesce(c.score <= d.ceiling, false) then 1 end)
-                            over (partition by d.sample_id, d.draw)
-                else 0
-            end as skipped
-        from draws as d
-        join candidates as c on d.user_id = c.user_id
+    draws as (
+        select sample_id, candidates, items, unnest(range(0, $hard_per_positive)) as draw
+        from offered
     ),
-    -- what is left is cut into as many parts as there are draws, and each draw takes one of its part: never one twice
+    -- cut into as many parts as there are draws, and each draw takes one of its part: never one twice
     parts as (
         select
-            sample_id,
-            draw,
-            item_id,
-            score,
-            ranker_rank,
-            number - skipped as number,
-            is_below,
-            draw * (candidates - skipped) / $hard_per_positive as part_start,
-            (draw + 1) * (candidates - skipped) / $hard_per_positive as part_end,
-            candidates - skipped as candidates
-        from below
+            *,
+            draw * candidates / $hard_per_positive as part_start,
+            (draw + 1) * candidates / $hard_per_positive as part_end
+        from draws
     ),
     drawn as (
         select
             sample_id,
-            draw,
-            item_id,
-            score,
-            ranker_rank,
-            is_below,
-            case
-                when $hard_top then draw < candidates and number = draw
-                else
-                    part_end > part_start
-                    and number
-                    = part_start + stable_hash($seed, 'hard', sample_id, draw) % greatest(part_end - part_start, 1)
-            end as is_drawn
+            items[
+                case
+                    when $hard_top then draw
+                    else part_start + stable_hash($seed, 'hard', sample_id, draw) % greatest(part_end - part_start, 1)
+                end
+                + 1
+            ] as item
         from parts
+        where case when $hard_top then draw < candidates else part_end > part_start end
     ),
     taken as (
-        select sample_id, item_id, score, ranker_rank
+        select sample_id, item['item_id'] as item_id, item['score'] as score, item['ranker_rank'] as ranker_rank
         from drawn
-        -- counted once a positive, by its first draw
-        where case when $hard_has_margin then keep('margin', is_below, '', is_drawn) else is_drawn end
     ),
     spread as (
         select

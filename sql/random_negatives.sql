@@ -25,11 +25,17 @@ with
         from item_frequency as f
         cross join total as t
     ),
-    -- the smaller side of each join stands first: it is the one held in memory
+    -- the first side of a join is held in memory: the draws, where they are few against one click in twenty impressions
     unknown as (
+        select d.sample_id, d.item_id
+        from drawn as d
+        left anti join known as k on d.user_id = k.user_id and d.item_id = k.item_id
+        where $random_per_positive <= 20
+        union all
         select d.sample_id, d.item_id
         from known as k
         right anti join drawn as d on k.user_id = d.user_id and k.item_id = d.item_id
+        where $random_per_positive > 20
     )
 select u.sample_id, u.item_id, p.sampling_probability
 from probabilities as p

@@ -38,9 +38,11 @@ pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &st
     let planned = planner.plan_table(file).await?;
     planner.load_drawing(file).await?;
     let target = keys::sample_table(folder, &file.name);
+    let before = planner.warehouse.reserved();
     let built = match attempt(job, planner, file, &planned, &target, (Joins::Hash, &bar)).await {
         Err(Failure::Engine(error)) if is_out_of_memory(&error) => {
             warn!(table = %file.name, "hash joins need more memory than `samples.memory`; starting over with joins that spill");
+            planner.warehouse.given_back(before).await;
             attempt(job, planner, file, &planned, &target, (Joins::SortMerge, &bar)).await
         }
         other => other,

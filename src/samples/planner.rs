@@ -48,7 +48,8 @@ pub struct Planner {
 pub struct PlannedTable {
     pub query: Query,
     pub shape: Shape,
-    logical: LogicalPlan,
+    /// Rows in any order.
+    rows: LogicalPlan,
 }
 
 impl Planner {
@@ -89,14 +90,11 @@ impl Planner {
             typed.alias(wanted.name())
         });
         let columns: Vec<Expr> = columns.collect();
-        let logical = LogicalPlanBuilder::from(plan)
-            .project(columns)
-            .and_then(|builder| builder.sort(sort_order(&shape)))
-            .and_then(|builder| builder.build())
-            .map_err(|error| {
-                Error::internal(format!("{}: cannot plan the order of rows", file.shown)).caused_by(error)
-            })?;
-        Ok(PlannedTable { query, shape, logical })
+        let rows = LogicalPlanBuilder::from(plan).project(columns).and_then(|builder| builder.build());
+        let rows = rows.map_err(|error| {
+            Error::internal(format!("{}: cannot plan the columns of rows", file.shown)).caused_by(error)
+        })?;
+        Ok(PlannedTable { query, shape, rows })
     }
 
     /// Plans a file as it is; type errors are found here too.
@@ -109,13 +107,18 @@ impl Planner {
         }
     }
 
+    /// A table's rows in their order.
     pub async fn physical(
         &self,
         planned: &PlannedTable,
         file: &SqlFile,
         joins: Joins,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.physical_of(&planned.logical, &planned.query, file, joins).await
+        let state = self.warehouse.state_with(joins);
+        match in_order(&state, planned).await {
+            Ok(physical) => Ok(physical),
+            Err(error) => Err(explain_planning(&state, file, &planned.query, error).await),
+        }
     }
 
     pub async fn physical_of(
@@ -209,6 +212,14 @@ pub async fn to_plan(state: &SessionState, query: Query) -> datafusion::error::R
     // types are checked by the analyzer, which runs here; the plan itself is optimised later, as part of a larger one
     state.optimize(&plan)?;
     Ok(plan)
+}
+
+/// The order comes on top of a plan that is optimised already. The optimizer takes a column out of an order where it holds the ones before to be
+/// unique, which it does by mistake once lists of a grouping are unnested (apache/datafusion#24787).
+async fn in_order(state: &SessionState, planned: &PlannedTable) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let rows = state.optimize(&planned.rows)?;
+    let sorted = LogicalPlanBuilder::from(rows).sort(sort_order(&planned.shape))?.build()?;
+    state.query_planner().create_physical_plan(&sorted, state).await
 }
 
 /// Rows by hash of the first column of the order, so that files are spread evenly, then by the columns themselves.

@@ -25,6 +25,7 @@ pub async fn fold<T>(
     let (query, plan) = planner.plan_query(file).await?;
     planner.load_drawing(file).await?;
     let mut joins = Joins::Hash;
+    let before = planner.warehouse.reserved();
     loop {
         let physical = planner.physical_of(&plan, &query, file, joins).await?;
         let context = Arc::new((&planner.warehouse.state_with(joins)).into());
@@ -38,7 +39,10 @@ pub async fn fold<T>(
         };
         match read.await {
             Ok(()) => return Ok(found),
-            Err(error) if joins == Joins::Hash && is_out_of_memory(&error) => joins = Joins::SortMerge,
+            Err(error) if joins == Joins::Hash && is_out_of_memory(&error) => {
+                planner.warehouse.given_back(before).await;
+                joins = Joins::SortMerge;
+            }
             Err(error) => return Err(explain(job, planner, file, error).await),
         }
     }

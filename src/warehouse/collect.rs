@@ -300,8 +300,9 @@ impl GroupsAccumulator for Lists {
         self.states(values.to_vec(), &offsets, nulls)
     }
 
+    /// Twice what is held: while the lists are made, there are also the columns as one piece, what they are ordered by as bytes, and the lists.
     fn size(&self) -> usize {
-        self.bytes + self.groups.capacity() * size_of::<u32>()
+        2 * (self.bytes + self.groups.capacity() * size_of::<u32>())
     }
 }
 
@@ -310,15 +311,29 @@ mod tests {
     use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
     use datafusion::arrow::util::pretty::pretty_format_batches;
     use datafusion::datasource::MemTable;
+    use datafusion::execution::SessionStateBuilder;
     use datafusion::logical_expr::AggregateUDF;
     use datafusion::prelude::{SessionConfig, SessionContext};
 
     use super::*;
+    use crate::warehouse::one_step::ListsInOneStep;
+
+    #[derive(PartialEq, Clone, Copy)]
+    enum Lists {
+        Engine,
+        Ours,
+        OursInOneStep,
+    }
 
     /// What a query answers over 20 batches of the rows `n`, with groups, keys that repeat, and nulls.
-    async fn answer(query: &str, ours: bool) -> String {
-        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3));
-        if ours {
+    async fn answer(query: &str, lists: Lists) -> String {
+        let settings = SessionConfig::new().with_target_partitions(3);
+        let mut state = SessionStateBuilder::new().with_config(settings).with_default_features();
+        if lists == Lists::OursInOneStep {
+            state = state.with_physical_optimizer_rule(Arc::new(ListsInOneStep));
+        }
+        let context = SessionContext::new_with_state(state.build());
+        if lists != Lists::Engine {
             context.register_udaf(AggregateUDF::new_from_impl(OrderedLists::default()));
         }
         let batches = (0..20i64).map(|batch| {
@@ -351,11 +366,14 @@ mod tests {
         ] {
             for group in ["", " group by user order by user", " group by user, time order by user, time"] {
                 let query = format!("select {aggregate} as list from rows{group}");
-                let (ours, engine) = (answer(&query, true).await, answer(&query, false).await);
-                assert_eq!(ours, engine, "{query}");
+                let engine = answer(&query, Lists::Engine).await;
+                assert_eq!(answer(&query, Lists::Ours).await, engine, "{query}");
+                assert_eq!(answer(&query, Lists::OursInOneStep).await, engine, "{query}");
             }
         }
         let nobody = "select array_agg(item order by n) as list from rows where n < 0 group by user";
-        assert_eq!(answer(nobody, true).await, answer(nobody, false).await);
+        assert_eq!(answer(nobody, Lists::Ours).await, answer(nobody, Lists::Engine).await);
+        let plan = answer(&format!("explain {nobody}"), Lists::OursInOneStep).await;
+        assert!(plan.contains("mode=SinglePartitioned") && !plan.contains("mode=Partial"), "{plan}");
     }
 }

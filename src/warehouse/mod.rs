@@ -11,6 +11,8 @@ mod inspect;
 mod keep;
 mod listing;
 mod lists;
+mod memory;
+mod one_step;
 mod ranker;
 mod schema;
 mod session;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
@@ -21,6 +21,8 @@ use super::histories::{AsOf, Histories};
 use super::keep::{Dropped, Keep};
 use super::listing::Listing;
 use super::lists::OwnList;
+use super::memory::Pool;
+use super::one_step::ListsInOneStep;
 use super::ranker::RankerFunction;
 use super::schema::read_schema;
 use super::table::FilesTable;
@@ -30,6 +32,10 @@ use crate::error::{Error, Result};
 use crate::job::threads;
 use crate::rankers::Ranker;
 use crate::storage::{FileEntry, Store};
+
+/// How often it is looked whether memory was given back, and how many times at most: a minute.
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
+const MOST_LOOKS: usize = 3000;
 
 /// How large joins run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +70,7 @@ impl Warehouse {
             None => DiskManagerMode::OsTmpDirectory,
         };
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(samples.memory.bytes())))
+            .with_memory_pool(Arc::new(Pool::within(samples.memory.bytes())))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()
             .map_err(|error| {
@@ -79,8 +85,12 @@ impl Warehouse {
         // every sort sets this much aside to merge what it spilled; several of them must fit into a small pool
         let reserved = &mut options.execution.sort_spill_reservation_bytes;
         *reserved = (*reserved).min(samples.memory.bytes() / 32);
-        let state =
-            SessionStateBuilder::new().with_config(settings).with_runtime_env(runtime).with_default_features().build();
+        let state = SessionStateBuilder::new()
+            .with_config(settings)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(ListsInOneStep))
+            .build();
         let context = SessionContext::new_with_state(state);
         let dropped = Dropped::default();
         for function in [
@@ -176,6 +186,22 @@ impl Warehouse {
             settings = settings.with_target_partitions(partitions);
         }
         SessionStateBuilder::new_from_existing(state).with_config(settings).build()
+    }
+
+    /// Bytes that the engine has reserved now.
+    pub fn reserved(&self) -> usize {
+        self.context.runtime_env().memory_pool.reserved()
+    }
+
+    /// Waits until a query that was broken off has given back its memory, where `before` bytes were reserved when it began. Its tasks
+    /// end at their next pause, which is seconds away where one fills a large hash table; what began meanwhile would come on top.
+    pub async fn given_back(&self, before: usize) {
+        for _ in 0..MOST_LOOKS {
+            if self.reserved() <= before {
+                break;
+            }
+            tokio::time::sleep(LOOKED_AT_EVERY).await;
+        }
     }
 
     pub(super) fn source_table(&self, name: &str) -> Option<Arc<FilesTable>> {

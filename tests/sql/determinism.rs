@@ -64,7 +64,7 @@ impl std::io::Write for Log {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn files_do_not_depend_on_threads_or_memory() {
-    // enough for several batches and partitions, and for a join that does not fit into 14 MiB
+    // enough for several batches and partitions, and for a join that does not fit into 16 MiB
     for versions in [false, true] {
         let mut digests = Vec::new();
         let mut files = Vec::new();
@@ -72,12 +72,14 @@ async fn files_do_not_depend_on_threads_or_memory() {
         for (name, settings) in [
             ("two-threads", ["samples.threads=2", "samples.memory=1GiB"]),
             ("four-threads", ["samples.threads=4", "samples.memory=1GiB"]),
-            ("little-memory", ["samples.threads=1", "samples.memory=14MiB"]),
+            ("little-memory", ["samples.threads=1", "samples.memory=16MiB"]),
         ] {
             let mut world = busy(&format!("{name}-{versions}"), 400_000, 30).await;
             if versions {
                 world = with_versions(world).await;
             }
+            // so many that the join holds the impressions
+            let world = world.set("samples.random_negatives.per_positive=21");
             let world = settings.iter().fold(world, |world, setting| world.set(setting));
             let plan = twotower::samples::plan(&world.job(), &LastRelease::shared()).await.unwrap();
             digests.push((plan.sql_digest, plan.order));
