@@ -319,7 +319,7 @@ fn whatever_happens_in_whatever_order_what_is_published_is_whole() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds = match number("TWOTOWER_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("TWOTOWER_SEEDS").unwrap_or(1000),
+        None => 0..number("TWOTOWER_SEEDS").unwrap_or(3000),
     };
     let next = std::sync::atomic::AtomicU64::new(seeds.start);
     let totals = std::sync::Mutex::new([0, 0, 0]);
