@@ -21,10 +21,7 @@ const QUICK: [&str; 3] = ["training.epochs=1", "model.dim=8", "gates.min_recall_
 
 /// Six days of logs of few users, and windows of three days.
 fn world() -> World {
-    let world = World::local();
-    let logs = format!("{}/logs", world.base);
-    let args = ["generate", "--out", &logs, "--days", "6", "--seed", "7", "--start", common::FIRST];
-    world.run(&[&args[..], &["--users", "120", "--items", "80"]].concat()).expect(0);
+    let world = World::local().with_logs_of(6, 120, 80, &[]);
     world.config_with(|text| text.replace("days: -6..0", "days: -2..0").replace("missing: skip", "missing: fail"));
     world
 }

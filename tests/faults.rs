@@ -249,10 +249,7 @@ fn an_output_on_a_disk_that_is_full_keeps_its_release_and_goes_on_when_there_is_
 
 #[test]
 fn a_full_disk_for_what_sql_or_training_spills_is_told_and_the_run_goes_on_when_there_is_room() {
-    let world = World::local();
-    let logs = format!("{}/logs", world.base);
-    let args = ["generate", "--out", &logs, "--days", "7", "--seed", "7", "--start", common::FIRST];
-    world.run(&[&args[..], &["--users", "6000", "--items", "300"]].concat()).expect(0);
+    let world = World::local().with_logs_of(7, 6000, 300, &[]);
     let Some(disk) = Disk::mount(world.disk().join("spill"), 64) else { return };
     let spill = format!("samples.spill={}", disk.0.display());
     let small =

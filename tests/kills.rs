@@ -37,9 +37,7 @@ struct Scene {
 
 impl Site {
     fn new(world: World, disk: PathBuf) -> Site {
-        let logs = format!("{}/logs", world.base);
-        let args = ["generate", "--out", &logs, "--days", "3", "--seed", "7", "--start", common::FIRST];
-        world.run(&[&args[..], &["--users", "120", "--items", "80"]].concat()).expect(0);
+        let world = world.with_logs_of(3, 120, 80, &[]);
         let config = world.config_with(|text| text.replace("days: -6..0", "days: -2..0"));
         let url = world.base.clone();
         Site { config: config.to_string_lossy().into_owned(), world, disk, url }

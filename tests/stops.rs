@@ -92,10 +92,7 @@ fn a_computation_that_cannot_be_interrupted_is_cut_off_and_its_lease_is_given_ba
 
 #[test]
 fn a_job_does_not_wait_for_faiss_which_cannot_be_interrupted() {
-    let world = World::local();
-    let logs = format!("{}/logs", world.base);
-    let args = ["generate", "--out", &logs, "--days", "3", "--seed", "7", "--start", common::FIRST];
-    world.run(&[&args[..], &["--users", "120", "--items", "40000"]].concat()).expect(0);
+    let world = World::local().with_logs_of(3, 120, 40_000, &[]);
     world.config_with(|text| text.replace("days: -6..0", "days: -2..0"));
     // so many lists learn for the better part of a minute
     let args = world.tiny_args(&RUN, &["--set", "lease.wait=0s", "--set", "index.factory=IVF20000,Flat"]);

@@ -259,7 +259,6 @@ impl<'a> Learner<'a> {
         let now = FeatureSpec {
             user_id_type,
             item_id_type,
-            item_bias: config.model.item_bias.clone(),
             user: tower(Side::User)?,
             item: tower(Side::Item)?,
             ..spec.clone()
@@ -269,7 +268,7 @@ impl<'a> Learner<'a> {
         if let Some(difference) = growth::other_ids(&spec, &now).or(towers) {
             return Err(Error::config(difference));
         }
-        spec.item_bias = now.item_bias;
+        spec.item_bias = config.model.item_bias.clone();
         let (mut grown, mut vocabularies) = (BTreeMap::new(), Vocabularies::new());
         for (side, name, feature) in config.all_features() {
             let Some(table) = feature.table(name).filter(|table| *table == name) else { continue };

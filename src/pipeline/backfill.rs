@@ -15,7 +15,7 @@ use super::plan::{Day, Question, State, plan};
 use super::run::{Outcome, run};
 use super::{Scope, Stage, Stages};
 use crate::artifacts::RunDate;
-use crate::config::{ByteSize, Config, StartFrom};
+use crate::config::{ByteSize, Config};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Job, threads};
 use crate::publish::How;
@@ -84,9 +84,7 @@ pub async fn backfill(job: &Job, range: &Backfill, mut tell: impl FnMut(&Told)) 
     };
     let days = plan(job, &question).await?.days;
     let mut first = job.at(range.first);
-    if range.cold {
-        Arc::make_mut(&mut first.config).warm_start.from = StartFrom::Nothing;
-    }
+    Arc::make_mut(&mut first.config).warm_start = question.warm_start(job, range.first);
     let job_of = |date: RunDate| if date == range.first { first.clone() } else { job.at(date) };
     let mut sampled = sample_ahead(&days, range, job_of).await?;
     let how = How { older: range.publish, force: None };

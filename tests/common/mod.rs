@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary takes what it needs
 
 pub mod proxy;
+mod s3;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -91,11 +92,9 @@ impl World {
 
     /// The logs of three days of few users, and a config over them whose run takes about a second.
     pub fn tiny(self) -> World {
-        let out = format!("{}/logs", self.base);
-        let args = ["generate", "--out", &out, "--days", "3", "--seed", "7", "--start", FIRST];
-        self.run(&[&args[..], &["--users", "120", "--items", "80"]].concat()).expect(0);
-        self.config_with(|text| text.replace("days: -6..0", "days: -2..0"));
-        self
+        let world = self.with_logs_of(3, 120, 80, &[]);
+        world.config_with(|text| text.replace("days: -6..0", "days: -2..0"));
+        world
     }
 
     /// The arguments of a command of a tiny world.
@@ -145,10 +144,15 @@ impl World {
 
     /// Writes `days` of synthetic logs that begin on [`FIRST`].
     pub fn with_logs(self, days: u32, more: &[&str]) -> World {
+        self.with_logs_of(days, 400, 300, more)
+    }
+
+    /// The same of so many users and items.
+    pub fn with_logs_of(self, days: u32, users: u32, items: u32, more: &[&str]) -> World {
         let out = format!("{}/logs", self.base);
-        let days = days.to_string();
+        let [days, users, items] = [days, users, items].map(|number| number.to_string());
         let mut args = vec!["generate", "--out", &out, "--days", &days, "--seed", "7", "--start", FIRST];
-        args.extend(["--users", "400", "--items", "300"]);
+        args.extend(["--users", &users, "--items", &items]);
         args.extend(more);
         self.run(&args).expect(0);
         self
@@ -198,7 +202,7 @@ impl World {
     }
 }
 
-/// An S3 server in this process, over HTTP, that honours If-None-Match.
+/// An S3 server in this process, over HTTP.
 pub struct S3 {
     pub url: String,
     _runtime: tokio::runtime::Runtime,
@@ -209,23 +213,10 @@ impl S3 {
     pub const SECRET: &str = "test-secret";
 
     pub fn start(root: &Path) -> S3 {
-        use hyper_util::rt::{TokioExecutor, TokioIo};
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
-        builder.set_auth(s3s::auth::SimpleAuth::from_single(S3::KEY, S3::SECRET));
-        let service = builder.build();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async move {
-            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            loop {
-                let Ok((socket, _)) = listener.accept().await else { continue };
-                let connection = server.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
-                tokio::spawn(async move {
-                    let _ = connection.await;
-                });
-            }
-        });
+        runtime.spawn(s3::serve(listener, s3::service(root, S3::KEY, S3::SECRET)));
         S3 { url, _runtime: runtime }
     }
 }

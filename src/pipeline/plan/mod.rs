@@ -42,7 +42,7 @@ pub struct Question {
 
 impl Question {
     /// What `date` may go on from.
-    fn warm_start(&self, job: &Job, date: RunDate) -> WarmStart {
+    pub(super) fn warm_start(&self, job: &Job, date: RunDate) -> WarmStart {
         let mut rule = job.config.warm_start.clone();
         if self.cold && date == self.first {
             rule.from = StartFrom::Nothing;
