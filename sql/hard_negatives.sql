@@ -1,36 +1,8 @@
--- Items of the middle of a user's ranking that he did not like, for a share of the positives.
+-- Items of the middle of a user's ranking that he did not like, for each of `hard_positives`.
 with
-    -- users whose ranking reaches the rank window at all
-    reached as (
-        select user_id
-        from hard_scores
-        group by user_id
-        having count(*) >= $hard_rank_from
-    ),
-    random_rows as (
-        select count(*) as n
-        from random_negatives
-    ),
-    shuffled as (
-        select
-            p.sample_id,
-            p.user_id,
-            p.item_id,
-            -- row_number is unsigned, and mixed with a BIGINT it would turn into a decimal
-            cast(row_number() over (order by stable_hash($seed, 'hard', p.sample_id), p.sample_id) as bigint) as place
-        from reached as r
-        join positives as p on r.user_id = p.user_id
-    ),
-    -- as many positives as give one hard row for $random_per_hard random ones
-    chosen as (
-        select s.sample_id, s.user_id, s.item_id
-        from random_rows as r
-        cross join shuffled as s
-        where s.place * $hard_per_positive * $random_per_hard <= r.n
-    ),
     chosen_users as (
         select distinct user_id
-        from chosen
+        from hard_positives
     ),
     -- clicks of the whole window, before and after the positive. Held-out ones too: what evaluation looks for must not be
     -- taught as disliked. What lies after the window is not known here
@@ -96,7 +68,7 @@ with
                 r.score
                 - greatest(coalesce($hard_margin, 0.0), coalesce($hard_relative_margin, 0.0) * abs(r.score))
             ) as ceiling
-        from chosen as c
+        from hard_positives as c
         join hard_scores as r on c.user_id = r.user_id and c.item_id = r.item_id
         where $hard_has_margin
         group by c.sample_id
@@ -104,14 +76,14 @@ with
     -- of each positive, the candidates that score low enough for it; without a margin, all of its user
     offered as (
         select c.sample_id, u.candidates, u.items
-        from chosen as c
+        from hard_positives as c
         join candidates as u on c.user_id = u.user_id
         where not $hard_has_margin
         union all
         select sample_id, count(*) as candidates, array_agg(item order by item['ranker_rank']) as items
         from (
             select s.sample_id, c.ceiling, unnest(u.items) as item
-            from chosen as s
+            from hard_positives as s
             join candidates as u on s.user_id = u.user_id
             left join ceilings as c on s.sample_id = c.sample_id
         )

@@ -1,42 +1,31 @@
 -- Items drawn from the whole catalogue for each positive, without what its user was shown or liked.
 with
-    -- what the user knows is no random item
-    known as (
-        select user_id, item_id
+    events as (
+        select user_id, item_id, cast(null as bigint) as sample_id
         from impressions
         union all
-        select user_id, item_id
+        select user_id, item_id, sample_id
         from positives
     ),
+    -- one row a user: his positives, and what he knows, which is no random item
+    users as (
+        select
+            array_agg(sample_id) filter (where sample_id is not null) as samples,
+            array_agg(item_id) as known
+        from events
+        group by user_id
+    ),
+    -- one row a positive: what was drawn for it, as numbers of items
     drawn as (
         select
-            sample_id,
-            user_id,
-            unnest(sample_items(stable_hash($seed, 'random', sample_id), $random_per_positive)) as item_id
-        from positives
+            unnest(samples) as sample_id,
+            unnest(sample_unknown(stable_hash($seed, 'random'), samples, known, $random_per_positive)) as numbers
+        from users
+        where samples is not null
     ),
-    -- summed as decimals, which gives the same sum in any order
-    total as (
-        select cast(sum(cast(sampling_weight as decimal(38, 9))) as double) as weight
-        from item_frequency
-    ),
-    probabilities as (
-        select f.item_id, f.sampling_weight / t.weight as sampling_probability
-        from item_frequency as f
-        cross join total as t
-    ),
-    -- the first side of a join is held in memory: the draws, where they are few against one click in twenty impressions
-    unknown as (
-        select d.sample_id, d.item_id
-        from drawn as d
-        left anti join known as k on d.user_id = k.user_id and d.item_id = k.item_id
-        where $random_per_positive <= 20
-        union all
-        select d.sample_id, d.item_id
-        from known as k
-        right anti join drawn as d on k.user_id = d.user_id and k.item_id = d.item_id
-        where $random_per_positive > 20
+    draws as (
+        select sample_id, unnest(numbers) as number
+        from drawn
     )
-select u.sample_id, u.item_id, p.sampling_probability
-from probabilities as p
-join unknown as u on p.item_id = u.item_id
+select sample_id, corpus_item(number) as item_id, corpus_probability(number) as sampling_probability
+from draws

@@ -6,6 +6,7 @@ pub const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014): a bijection of 64
 /// bits in which every input bit flips each output bit with probability near one half. It maps 0 to 0.
+#[inline(always)]
 pub fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -15,6 +16,19 @@ pub fn mix(mut x: u64) -> u64 {
 /// The output of SplitMix64 for a state: one increment, then [`mix`].
 pub fn splitmix64(state: u64) -> u64 {
     mix(state.wrapping_add(GOLDEN))
+}
+
+/// Adds a value of a kind to a running hash.
+#[inline(always)]
+pub fn absorb(state: u64, kind: u64, value: u64) -> u64 {
+    mix(mix(state.wrapping_add(GOLDEN).wrapping_add(kind)) ^ value)
+}
+
+/// [`absorb`] for a column of values, one running hash each.
+pub fn absorb_integers(states: &mut [u64], kind: u64, values: &[i64]) {
+    for (state, value) in states.iter_mut().zip(values) {
+        *state = absorb(*state, kind, *value as u64);
+    }
 }
 
 /// 64 random bits as a number uniform in [0, 1).

@@ -24,6 +24,7 @@ const BUILT_IN: &[(&str, &str)] = &embedded![
     "item_frequency.sql",
     "random_negatives.sql",
     "hard_negatives.sql",
+    "hard_positives.sql",
     "ranked_candidates.sql",
     "shown_negatives.sql",
     "item_features.sql",

@@ -10,18 +10,22 @@ use super::place::error_at;
 use super::previous;
 use crate::config::{Config, Source};
 use crate::error::{Result, did_you_mean};
+use crate::warehouse::DRAWING_FUNCTIONS;
 
-/// The function that draws from `item_frequency`, and so reads it.
-pub const DRAWING_FUNCTION: &str = "sample_items";
+/// What [`DRAWING_FUNCTIONS`] draw from, and so read.
 pub const DRAWN_TABLE: &str = "item_frequency";
-/// The one table that may read what happened after the date.
 /// What only evaluation reads.
 const EVALUATED: [&str; 2] = ["holdout", "holdout_candidates"];
+
+/// Whether a file draws from the corpus.
+pub fn draws(file: &SqlFile) -> bool {
+    DRAWING_FUNCTIONS.iter().any(|function| file.references.functions.contains_key(*function))
+}
 
 /// What a file reads, with tables that its functions read.
 pub fn reads(file: &SqlFile) -> BTreeSet<String> {
     let mut tables: BTreeSet<String> = file.references.tables.keys().cloned().collect();
-    if file.references.functions.contains_key(DRAWING_FUNCTION) {
+    if draws(file) {
         tables.insert(DRAWN_TABLE.into());
     }
     tables

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::files::{Files, load};
 use super::names::{Names, hard_from};
-use super::order::{after_date, is_previous, order, reads};
+use super::order::{after_date, draws, is_previous, order, reads};
 use super::params::{bind, params};
 use super::parse::SqlFile;
 use super::placeholders::histories;
@@ -223,9 +223,8 @@ fn remarks(config: &Config, files: &Files, order: &[String], read: &BTreeSet<Str
         ));
     }
     if let Some(file) = files.tables.get("random_negatives").filter(|file| random && !file.built_in) {
-        let draws = file.references.functions.contains_key(super::order::DRAWING_FUNCTION);
         let corpus = ["items", "item_features", "item_frequency"];
-        if !draws && !reads(file).iter().any(|name| corpus.contains(&name.as_str())) {
+        if !draws(file) && !reads(file).iter().any(|name| corpus.contains(&name.as_str())) {
             remarks.push(format!(
                 "{}: `random_negatives` reads no catalogue, so it looks like shown and not clicked, which is never a good only source of negatives",
                 file.shown

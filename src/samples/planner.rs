@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::blame::explain_planning;
 use super::columns::{Shape, shape};
 use super::measure::measured_tables;
-use super::order::{DRAWING_FUNCTION, DRAWN_TABLE};
+use super::order::{DRAWN_TABLE, draws};
 use super::params::{Params, bind, params};
 use super::parse::SqlFile;
 use super::plan::SamplePlan;
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::rankers::Ranker;
 use crate::storage::{FileEntry, Store, read_parquet, sorted_parts};
-use crate::warehouse::{Joins, SampleItems, StableHash, Warehouse};
+use crate::warehouse::{Corpus, Joins, StableHash, Warehouse};
 
 /// Which of the two id columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +40,7 @@ pub struct Planner {
     /// Type of each kind of id, and the column where it was seen first.
     pub ids: BTreeMap<IdColumn, (DataType, String)>,
     schemas: BTreeMap<String, SchemaRef>,
-    drawing: Option<SampleItems>,
+    corpus: Option<Corpus>,
     drawn_files: Vec<FileEntry>,
 }
 
@@ -74,7 +74,7 @@ impl Planner {
             output: job.output.clone(),
             ids: BTreeMap::new(),
             schemas: BTreeMap::new(),
-            drawing: None,
+            corpus: None,
             drawn_files: Vec::new(),
         })
     }
@@ -154,9 +154,9 @@ impl Planner {
         if name == DRAWN_TABLE
             && let Ok(item) = schema.field_with_name("item_id")
         {
-            let function = SampleItems::new(item.data_type().clone());
-            self.warehouse.add_sample_items(function.clone());
-            self.drawing = Some(function);
+            let corpus = Corpus::new(item.data_type().clone());
+            self.warehouse.add_corpus(&corpus);
+            self.corpus = Some(corpus);
         }
         self.schemas.insert(name.into(), schema);
         Ok(())
@@ -164,16 +164,13 @@ impl Planner {
 
     /// Loads the corpus before a table that draws from it.
     pub async fn load_drawing(&self, file: &SqlFile) -> Result<()> {
-        let Some(function) = self.drawing.as_ref().filter(|_| file.references.functions.contains_key(DRAWING_FUNCTION))
-        else {
-            return Ok(());
-        };
+        let Some(corpus) = self.corpus.as_ref().filter(|_| draws(file)) else { return Ok(()) };
         let mut columns = vec!["item_id".to_string()];
         if self.schemas[DRAWN_TABLE].field_with_name("sampling_weight").is_ok() {
             columns.push("sampling_weight".into());
         }
         let batches = read_parquet(&self.output, sorted_parts(&self.drawn_files), Some(columns)).await?;
-        function.load(&batches)
+        corpus.load(&batches)
     }
 
     /// Makes the figures of the tables readable for audits: `measured_days`, `measured_columns`.

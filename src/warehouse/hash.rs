@@ -9,7 +9,7 @@ use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::types::{TIMESTAMP, normalised};
-use crate::kernels::random::{GOLDEN, mix};
+use crate::kernels::random::{GOLDEN, absorb, absorb_integers, mix};
 
 /// Kinds of values; a number and its text hash differently.
 const NULL: u64 = 1;
@@ -19,10 +19,6 @@ const TEXT: u64 = 4;
 const BOOLEAN: u64 = 5;
 const TIME: u64 = 6;
 const DATE: u64 = 7;
-
-fn absorb(state: u64, kind: u64, value: u64) -> u64 {
-    mix(mix(state.wrapping_add(GOLDEN).wrapping_add(kind)) ^ value)
-}
 
 fn absorb_text(state: u64, text: &str) -> u64 {
     let mut state = absorb(state, TEXT, text.len() as u64);
@@ -49,6 +45,9 @@ fn absorb_column(states: &mut [u64], column: &ArrayRef) -> Result<()> {
         }
     };
     match plain.data_type() {
+        DataType::Int64 if plain.null_count() == 0 => {
+            absorb_integers(states, INTEGER, plain.as_primitive::<Int64Type>().values());
+        }
         DataType::Int64 => {
             let values = plain.as_primitive::<Int64Type>().values();
             fold(states, &|state, row| absorb(state, INTEGER, values[row] as u64));

@@ -138,7 +138,7 @@ impl ScalarUDFImpl for AsOf {
 }
 
 /// Where the values of a row's list are; a null is an empty list.
-fn range_of(list: &ListArray, row: usize) -> Range<usize> {
+pub fn range_of(list: &ListArray, row: usize) -> Range<usize> {
     let offsets = list.value_offsets();
     let (first, last) = (offsets[row] as usize, offsets[row + 1] as usize);
     if list.is_null(row) { first..first } else { first..last }

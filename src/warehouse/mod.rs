@@ -1,9 +1,10 @@
 //! From sources to SQL tables: which files a window of days means, what they hold, and the session that reads them.
 
-mod alias;
 mod catalog;
 mod collect;
+mod corpus;
 mod drift;
+mod early_sort;
 mod faults;
 mod hash;
 mod histories;
@@ -21,8 +22,8 @@ mod table;
 mod tests;
 mod types;
 
-pub use alias::{SampleItems, weights_of};
 pub use catalog::Catalog;
+pub use corpus::{Corpus, DRAWING_FUNCTIONS, weights_of};
 pub use faults::{diagnose, execute, explain_execution, is_out_of_memory};
 pub use hash::StableHash;
 pub use inspect::{ColumnSeen, Inspected, Partitions, inspect};

@@ -14,8 +14,9 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::alias::SampleItems;
 use super::collect::OrderedLists;
+use super::corpus::{Corpus, DRAWING_FUNCTIONS, DrawingFunction};
+use super::early_sort::SortBeforeUnnest;
 use super::hash::StableHash;
 use super::histories::{AsOf, Histories};
 use super::keep::{Dropped, Keep};
@@ -90,6 +91,7 @@ impl Warehouse {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_physical_optimizer_rule(Arc::new(ListsInOneStep))
+            .with_physical_optimizer_rule(Arc::new(SortBeforeUnnest))
             .build();
         let context = SessionContext::new_with_state(state);
         let dropped = Dropped::default();
@@ -144,16 +146,19 @@ impl Warehouse {
         days
     }
 
-    /// Registers `sample_items`.
-    pub fn add_sample_items(&self, function: SampleItems) {
-        self.context.register_udf(ScalarUDF::new_from_impl(function));
+    /// Registers the functions that draw from `corpus`.
+    pub fn add_corpus(&self, corpus: &Corpus) {
+        for function in DrawingFunction::all(corpus) {
+            self.context.register_udf(ScalarUDF::new_from_impl(function));
+        }
     }
 
     /// Registers a ranker under its name, which no function of the engine may have.
     pub fn add_ranker(&self, ranker: Arc<Ranker>) -> Result<()> {
         let (name, state) = (&ranker.name, self.context.state());
         // names that stand for something else in sample files
-        let taken = ["sample_items", "hard_ranker"].contains(&name.as_str())
+        let taken = name == "hard_ranker"
+            || DRAWING_FUNCTIONS.contains(&name.as_str())
             || state.scalar_functions().contains_key(name)
             || state.aggregate_functions().contains_key(name)
             || state.window_functions().contains_key(name);
