@@ -1,11 +1,12 @@
 //! What features and towers must hold that types alone cannot: rules of each kind, of shared tables, of towers.
 
 use super::load::require;
-use super::{Combine, Config, Feature, FeatureKind, Normalization, Pooling};
+use super::{Combine, Config, Feature, FeatureKind, Normalization, OwnInList, Pooling};
 use crate::error::{Result, did_you_mean};
 
 impl Config {
     pub(super) fn validate_features(&self) -> Result<()> {
+        self.validate_audience()?;
         for (side, name, feature) in self.all_features() {
             let key = format!("features.{side}.{name}");
             self.validate_feature(&key, name, feature)?;
@@ -45,6 +46,23 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Users can be taken out of lists of items only where both are told by one table.
+    fn validate_audience(&self) -> Result<()> {
+        let ids = |(name, feature): &(&String, &Feature)| {
+            feature.kind == FeatureKind::Id && feature.column(name) == "user_id"
+        };
+        let tables: Vec<_> = self.features.user.iter().filter(ids).map(|(name, feature)| feature.table(name)).collect();
+        let audience = |(name, feature): (&String, &Feature)| {
+            feature.kind == FeatureKind::Ids && tables.contains(&feature.table(name))
+        };
+        require(
+            self.training.user_in_audience == OwnInList::Keep || self.features.item.iter().any(audience),
+            "training.user_in_audience",
+            "`drop`",
+            "`keep`, or an item's feature of kind `ids` over the table of a user's feature of kind `id` with the column `user_id`",
+        )
     }
 
     fn validate_feature(&self, key: &str, name: &str, feature: &Feature) -> Result<()> {
@@ -267,6 +285,32 @@ mod tests {
             assert!(text.contains("features.item.") && text.contains("features.user."), "{text}");
         }
         insta::assert_snapshot!(texts.join("\n"));
+    }
+
+    #[test]
+    fn a_user_is_taken_out_of_lists_over_his_own_table_alone() {
+        let read = |user: &str, item: &str| {
+            let text = format!(
+                "version: 1\nname: a\noutput: out\nsources: {{impressions: {{path: logs}}}}\nfeatures:\n  user: {{{user}}}\n  item: {{{item}}}\n"
+            );
+            let drop = Overrides(vec!["training.user_in_audience=drop".into()]);
+            Config::parse(&text, "job.yaml", &drop).map_err(|error| error.to_string())
+        };
+        for (user, item) in [
+            ("user_id: {kind: id}", "fans: {kind: ids, table: user_id}"),
+            ("who: {kind: id, column: user_id}", "fans: {kind: ids, table: who}"),
+            ("who: {kind: id, column: user_id, table: fans}", "fans: {kind: ids}"),
+        ] {
+            read(user, item).unwrap_or_else(|text| panic!("{text}"));
+        }
+        for (user, item) in [
+            ("user_id: {kind: id}", "fans: {kind: ids}"),
+            ("user_id: {kind: id}", "user_id: {kind: id}"),
+            ("who: {kind: id}", "fans: {kind: ids, table: who}"),
+        ] {
+            let text = read(user, item).expect_err(user);
+            assert!(text.contains("training.user_in_audience") && text.contains("`drop`"), "{text}");
+        }
     }
 
     #[test]

@@ -64,7 +64,11 @@ pub struct Training {
     pub history_dropout: f64,
     /// What becomes of the positive's own item in a history of its user while training: `drop` takes it out, for histories
     /// that were made without regard to time.
-    pub target_in_history: TargetInHistory,
+    pub target_in_history: OwnInList,
+    /// What becomes of the positive's own user in a list of users that its item has, one over the table of the feature `user_id`: `drop`
+    /// takes him out where the item is his positive; where it is a negative of others its list is whole. Towers that see such lists of
+    /// those who liked an item else learn in part to find a user in a list that holds him.
+    pub user_in_audience: OwnInList,
     pub validation: Validation,
     pub early_stopping: EarlyStopping,
     pub checkpoint: Checkpoint,
@@ -106,7 +110,8 @@ impl Default for Training {
             table_decay: 0.0,
             clip: 1.0,
             history_dropout: 0.0,
-            target_in_history: TargetInHistory::Keep,
+            target_in_history: OwnInList::Keep,
+            user_in_audience: OwnInList::Keep,
             validation: Validation::default(),
             early_stopping: EarlyStopping::default(),
             checkpoint: Checkpoint::default(),
@@ -118,11 +123,11 @@ impl Default for Training {
     }
 }
 
-/// What becomes of a positive's own item in a history.
+/// What becomes of one end of a positive in a list that the other end has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum TargetInHistory {
-    /// It is a value like others: right where histories end before their event.
+pub enum OwnInList {
+    /// It is a value like others: right where lists end before the event.
     #[default]
     Keep,
     Drop,

@@ -4,12 +4,13 @@ use super::data::Data;
 use super::mining::Mined;
 use super::order::Order;
 use super::random;
-use crate::config::{LossKind, TargetInHistory, Training};
-use crate::features::{EncodedColumn, Encoding, FeatureBatch, LayerSpec, NormalizationSpec};
+use crate::config::{LossKind, OwnInList, Training};
+use crate::features::{Encoded, EncodedColumn, Encoding, FeatureBatch, LayerSpec, NormalizationSpec, TowerSpec};
 
 /// One step's input, as [`crate::kernels::softmax::SoftmaxInputs`] orders it: shared items up to S, the positives and the random
 /// negatives, then hard negatives up to C. Where the loss allows it an item has one shared column, however often it was drawn; otherwise
-/// the first B are the positives.
+/// the first B are the positives. With `training.user_in_audience: drop` the first B are the positives too, as they are without their
+/// users, and the other rows meet their items in columns of their own.
 pub struct Batch {
     /// Rows of the positives `[B]`.
     pub rows: Vec<u32>,
@@ -21,8 +22,8 @@ pub struct Batch {
     /// The column of each positive `[B]`, and its own `log_q` `[B]`.
     pub positives: Vec<u32>,
     pub positive_log_q: Vec<f32>,
-    /// Whether an item has one shared column; then those that are no row's negative have an infinite `log_q`.
-    pub merged: bool,
+    /// Whether all shared columns are negatives, but for those of an infinite `log_q`; otherwise those from B on are.
+    pub in_batch: bool,
     /// Offsets [B + 1] and columns that must not count as negatives of a row.
     pub masked: (Vec<u32>, Vec<u32>),
     /// Offsets [B + 1] and columns of a row's own hard negatives; both empty in an epoch without.
@@ -46,6 +47,8 @@ pub struct Batches<'a> {
     next_column: Vec<u32>,
     /// By user feature: for lists over the items' own table, the items' rows in it.
     targets: Vec<Option<&'a [u32]>>,
+    /// By item feature: for lists over the users' own table, the row of each positive's user in it.
+    owners: Vec<Option<&'a [u32]>>,
 }
 
 impl<'a> Batches<'a> {
@@ -60,6 +63,7 @@ impl<'a> Batches<'a> {
             first_column,
             next_column: Vec::new(),
             targets: targets(data),
+            owners: own_rows(&data.spec.item, (&data.spec.user, &data.users, "user_id")),
         }
     }
 
@@ -85,13 +89,13 @@ impl<'a> Batches<'a> {
         let rows = self.order.rows(places, |parts| data.turn_to(parts));
         let no_hard = self.epoch < self.training.hard_from_epoch;
         let hardest = if no_hard { 0 } else { self.training.online_hard };
-        let Columns { mut items, log_q, positives, positive_log_q, merged } = self.columns(step, &rows, hardest);
+        let Columns { mut items, log_q, positives, positive_log_q, in_batch } = self.columns(step, &rows, hardest);
         let masked = self.masked(&rows, &items, &positives);
         let hard = if no_hard { Default::default() } else { self.add_hard(step, &rows, &mut items) };
         let weights = (!data.weights.is_empty()).then(|| rows.iter().map(|row| data.weights[*row as usize]).collect());
         let users = self.users(&rows);
-        let items = data.catalogue.select(&items, None);
-        Batch { rows, users, items, log_q, positives, positive_log_q, merged, masked, hard, hardest, weights }
+        let items = self.items(&rows, &items);
+        Batch { rows, users, items, log_q, positives, positive_log_q, in_batch, masked, hard, hardest, weights }
     }
 
     /// The shared columns of a batch. The hardest of a row are so many columns, and other losses than the softmax count them, so
@@ -111,11 +115,18 @@ impl<'a> Batches<'a> {
         let by_batch = |layer: &LayerSpec| matches!(layer.normalization, Some(NormalizationSpec::Batch { .. }));
         let apart =
             self.training.loss.kind != LossKind::Softmax || hardest > 0 || data.spec.item.layers.iter().any(by_batch);
-        if apart {
+        let own = items[..rows.len()].to_vec();
+        let in_batch = self.training.in_batch_negatives;
+        let columns = if apart {
             let (positives, positive_log_q) = ((0..rows.len() as u32).collect(), log_q[..rows.len()].to_vec());
-            return Columns { items, log_q, positives, positive_log_q, merged: false };
+            Columns { items, log_q, positives, positive_log_q, in_batch }
+        } else {
+            merge(&items, &log_q, rows.len(), in_batch, &mut self.first_column)
+        };
+        match self.training.user_in_audience {
+            OwnInList::Keep => columns,
+            OwnInList::Drop => columns.after(own),
         }
-        merge(&items, &log_q, rows.len(), self.training.in_batch_negatives, &mut self.first_column)
     }
 
     /// Draws random negatives from those of the batch's positives, with replacement.
@@ -205,7 +216,7 @@ impl<'a> Batches<'a> {
     /// The users' features, with the values of lists that training leaves out.
     fn users(&self, rows: &[u32]) -> FeatureBatch {
         let (share, seed, epoch) = (self.training.history_dropout, self.training.seed, self.epoch);
-        let drop_target = self.training.target_in_history == TargetInHistory::Drop;
+        let drop_target = self.training.target_in_history == OwnInList::Drop;
         if share == 0.0 && !drop_target {
             return self.data.users.select(rows, None);
         }
@@ -221,6 +232,14 @@ impl<'a> Batches<'a> {
         };
         self.data.users.select(rows, Some(&keep))
     }
+
+    /// The items' features; of positives that have columns of their own without their users, where training drops those.
+    fn items(&self, rows: &[u32], items: &[u32]) -> FeatureBatch {
+        let owner = |feature: usize, position: usize| Some(self.owners[feature]?[*rows.get(position)? as usize]);
+        let keep = |feature: usize, position: usize, id: u32, _: usize| owner(feature, position) != Some(id);
+        let drop = self.training.user_in_audience == OwnInList::Drop;
+        self.data.catalogue.select(items, drop.then_some(&keep as _))
+    }
 }
 
 /// The shared items of a batch, and what each row has of them.
@@ -230,13 +249,26 @@ struct Columns {
     log_q: Vec<f32>,
     positives: Vec<u32>,
     positive_log_q: Vec<f32>,
-    merged: bool,
+    in_batch: bool,
+}
+
+impl Columns {
+    /// The same with a column of its own, nobody's negative, for the item of each positive before them; unless they have one.
+    fn after(self, mut own: Vec<u32>) -> Columns {
+        if !self.in_batch {
+            return self;
+        }
+        let positives = (0..own.len() as u32).collect();
+        own.extend(self.items);
+        let log_q = [&self.positive_log_q[..], &self.log_q].concat();
+        Columns { items: own, log_q, positives, positive_log_q: self.positive_log_q, in_batch: false }
+    }
 }
 
 /// Gives each item one column, in the order in which they first come, with the sum of `1 / q` of all its draws: the first `positives`
 /// of them count as such unless they are no negatives. `first_column`, zeros by item, is left as it was.
 fn merge(items: &[u32], log_q: &[f32], positives: usize, in_batch: bool, first_column: &mut [u32]) -> Columns {
-    let mut merged = Columns { positive_log_q: log_q[..positives].to_vec(), merged: true, ..Columns::default() };
+    let mut merged = Columns { positive_log_q: log_q[..positives].to_vec(), in_batch: true, ..Columns::default() };
     let mut draws: Vec<f64> = Vec::with_capacity(items.len());
     for (at, (item, &log_q)) in items.iter().zip(log_q).enumerate() {
         let place = &mut first_column[*item as usize];
@@ -265,24 +297,27 @@ fn merge(items: &[u32], log_q: &[f32], positives: usize, in_batch: bool, first_c
 pub fn select_users(data: &Data, training: &Training, targets: &[Option<&[u32]>], rows: &[u32]) -> FeatureBatch {
     let keep = |feature: usize, position: usize, id: u32, _: usize| {
         let item = data.item_of[rows[position] as usize] as usize;
-        training.target_in_history == TargetInHistory::Keep
-            || targets[feature].is_none_or(|targets| targets[item] != id)
+        training.target_in_history == OwnInList::Keep || targets[feature].is_none_or(|targets| targets[item] != id)
     };
     data.users.select(rows, Some(&keep))
 }
 
 /// By user feature: for lists over a table that holds the items themselves, the row of each item of the catalogue.
 pub fn targets(data: &Data) -> Vec<Option<&[u32]>> {
-    let ids = data.spec.item.features.iter().zip(&data.catalogue.columns);
+    own_rows(&data.spec.user, (&data.spec.item, &data.catalogue, "item_id"))
+}
+
+/// By feature of a tower: for lists over the table that the other tower's ids, in `column`, have, the row there of each of its rows.
+fn own_rows<'a>(tower: &TowerSpec, (other, rows, column): (&TowerSpec, &'a Encoded, &str)) -> Vec<Option<&'a [u32]>> {
     let of = |wanted: &str| {
-        ids.clone().find_map(|(feature, column)| match (&feature.encoding, column) {
-            (Encoding::Id { table }, EncodedColumn::One(rows)) if table == wanted && feature.column == "item_id" => {
+        other.features.iter().zip(&rows.columns).find_map(|(feature, values)| match (&feature.encoding, values) {
+            (Encoding::Id { table }, EncodedColumn::One(rows)) if table == wanted && feature.column == column => {
                 Some(&rows[..])
             }
             _ => None,
         })
     };
-    let lists = data.spec.user.features.iter().map(|feature| match &feature.encoding {
+    let lists = tower.features.iter().map(|feature| match &feature.encoding {
         Encoding::Ids { table, .. } => of(table),
         _ => None,
     });

@@ -238,8 +238,7 @@ fn softmax_inputs<'b>(
         positive_log_q: &batch.positive_log_q,
         hard: Csr { offsets: &batch.hard.0, cols: &batch.hard.1 },
         hard_weight: training.hard_weight,
-        // of merged columns those that are positives alone have an infinite log_q
-        in_batch: training.in_batch_negatives || batch.merged,
+        in_batch: batch.in_batch,
         hardest: batch.hardest,
         hardest_weight: training.online_hard_weight,
         masked: Csr { offsets: &batch.masked.0, cols: &batch.masked.1 },

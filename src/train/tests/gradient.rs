@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::planted::Planted;
+use super::planted::{AUDIENCE, Planted};
 use crate::config::{Activation, Config};
 use crate::features::{BatchColumn, FeatureBatch, LayerSpec, NormalizationSpec, TowerSpec};
 use crate::model::{Weights, read};
@@ -142,7 +142,8 @@ fn loss(data: &Data, config: &Config, weights: &Weights, tables: &BTreeMap<Strin
     for row in 0..users.len() {
         let (own, masked) = (batch.positives[row] as usize, list(&batch.masked, row));
         let logit = |col: usize| dot(&users[row], &items[col]) * weights.inv_temperature;
-        let mut sum: f64 = (0..batch.log_q.len())
+        let first = if batch.in_batch { 0 } else { users.len() };
+        let mut sum: f64 = (first..batch.log_q.len())
             .filter(|col| *col != own && !masked.contains(&(*col as u32)))
             .map(|col| (logit(col) - f64::from(batch.log_q[col])).exp())
             .sum();
@@ -171,7 +172,7 @@ fn cosine_contrastive(data: &Data, config: &Config, weights: &Weights, batch: &B
     for (row, user) in users.iter().enumerate() {
         let score = |col: usize| user.iter().zip(&items[col]).map(|(a, b)| a * b).sum::<f64>();
         let masked = list(&batch.masked, row);
-        let first = if training.in_batch_negatives { 0 } else { users.len() };
+        let first = if batch.in_batch { 0 } else { users.len() };
         let shared = (first..batch.log_q.len()).filter(|col| *col != row && !masked.contains(&(*col as u32)));
         let mut shared: Vec<f64> = shared.map(score).collect();
         shared.sort_by(|a, b| b.total_cmp(a));
@@ -196,8 +197,9 @@ async fn a_step_of_another_loss_takes_every_setting_of_its_negatives() {
         ["training.hard_weight=0.5", "training.online_hard=0"],
         ["training.online_hard=2", "training.online_hard_weight=7"],
         ["training.in_batch_negatives=false", "training.hard_weight=4"],
+        [AUDIENCE[0], AUDIENCE[1]],
     ] {
-        let planted = Planted::new("another-loss", 600, &[&shared[..], &more[..]].concat()).await;
+        let planted = Planted::new("another-loss", 600, &[&shared[..], &more[..], &AUDIENCE[2..]].concat()).await;
         let config = &planted.job.config;
         let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
         let mut batches = Batches::new(&data, &config.training);
@@ -229,6 +231,12 @@ async fn attention_learns_in_a_tower_without_layers_too() {
     let (user, item) = (format!("model.user_tower={plain}"), format!("model.item_tower={plain}"));
     let user_features = "features.user={history: {kind: ids, table: item_id, max_length: 3, pooling: attention}}";
     check("summed", &[user_features, "features.item={item_id: {kind: id, dim: 8}}", &user, &item]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_user_in_the_list_of_his_item_a_step_has_the_loss_and_the_gradient_of_the_formulas() {
+    check("audience", &AUDIENCE).await;
+    check("audience-random", &[&AUDIENCE[..], &["training.in_batch_negatives=false"]].concat()).await;
 }
 
 async fn check(name: &str, changes: &[&str]) {

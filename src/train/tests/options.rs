@@ -1,7 +1,7 @@
 //! Trainings with every kind of table and every option of the towers.
 
-use super::planted::{ITEMS, Planted, TASTES, done, items, users};
-use crate::features::Side;
+use super::planted::{AUDIENCE, ITEMS, Planted, TASTES, done, items, users};
+use crate::features::{BatchColumn, FeatureSpecEntry, Side};
 use crate::model::{Files, Towers, device};
 use crate::train::batches::Batches;
 use crate::train::data::Data;
@@ -57,6 +57,35 @@ async fn with_every_option_a_model_reads_back_as_it_was_in_memory() {
     let alone = kept.users(&[users().slice(7, 1)]).unwrap();
     let among = &kept.users(&[users()]).unwrap()[7 * 8..8 * 8];
     assert!(alone.iter().zip(among).all(|(a, b)| (a - b).abs() < 1e-6), "{alone:?} {among:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_in_the_list_of_his_item_for_others_alone() {
+    for (name, more) in [("softmax", "training.random_negatives=20"), ("bpr", "training.loss.kind=bpr")] {
+        let changes = [&AUDIENCE[..], &["training.validation.share=0", more]].concat();
+        let planted = Planted::new(&format!("audience-{name}"), 600, &changes).await;
+        let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
+        let mut batches = Batches::new(&data, &planted.job.config.training);
+        batches.start_epoch(1);
+        let batch = batches.batch(0);
+        let size = batch.rows.len();
+        let place = |features: &[FeatureSpecEntry], column: &str| features.iter().position(|f| f.column == column);
+        let bag = |column: &BatchColumn, row: usize| match column {
+            BatchColumn::Bag { offsets, ids, .. } => ids[offsets[row] as usize..offsets[row + 1] as usize].to_vec(),
+            BatchColumn::Numbers { .. } => panic!("a column of ids"),
+        };
+        let user = |row: usize| bag(&batch.users.columns[place(&data.spec.user.features, "user_id").unwrap()], row);
+        let of_items =
+            |column: &str, at: usize| bag(&batch.items.columns[place(&data.spec.item.features, column).unwrap()], at);
+        assert!(!batch.in_batch && batch.positives == (0..size as u32).collect::<Vec<_>>());
+        for row in 0..size {
+            let shared = (size..batch.log_q.len()).find(|at| of_items("item_id", *at) == of_items("item_id", row));
+            let mut visitors = of_items("visitors", shared.unwrap());
+            assert!(visitors.contains(&user(row)[0]), "{name}: all positives' users are in the lists");
+            visitors.retain(|visitor| *visitor != user(row)[0]);
+            assert_eq!(of_items("visitors", row), visitors, "{name}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

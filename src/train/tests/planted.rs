@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, Int64Builder, ListArray, ListBuilder, RecordBatch, StringArray,
+    StringBuilder, TimestampMicrosecondArray,
 };
 
 use crate::artifacts::{
@@ -48,6 +48,13 @@ training:
 /// Items fall into groups of taste; a user likes those of his own, and his history shows which.
 pub const ITEMS: i64 = 200;
 pub const TASTES: i64 = 10;
+
+/// What lets items see the users that liked them, each without the one whose positive he is.
+pub const AUDIENCE: [&str; 3] = [
+    "training.user_in_audience=drop",
+    "features.item.visitors={kind: ids, table: user_id}",
+    "features.user.user_id={kind: id, dim: 4}",
+];
 
 /// Sample tables in memory, ready for a training.
 pub struct Planted {
@@ -163,10 +170,27 @@ pub fn bought(row: u64) -> i64 {
     (row % 3) as i64 - 1
 }
 
+/// Taste, user and item of a positive.
+fn positive(row: u64) -> (i64, String, i64) {
+    let taste = draw(&[1, row / 3], TASTES);
+    (taste, format!("u{}", row / 3), item_of(taste, &[2, row]))
+}
+
+/// By item, the users of the first 600 positives that liked it.
+fn visitors() -> ListArray {
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for item in 0..ITEMS {
+        let likes = (0..600).map(positive).filter(|(.., liked)| *liked == item);
+        likes.for_each(|(_, user, _)| lists.values().append_value(user));
+        lists.append(true);
+    }
+    lists.finish()
+}
+
 fn positives(rows: i64) -> RecordBatch {
-    let of: Vec<(i64, u64)> = (0..rows).map(|row| (draw(&[1, row as u64 / 3], TASTES), row as u64)).collect();
-    let user = of.iter().map(|(_, row)| format!("u{}", row / 3));
-    let item = of.iter().map(|(taste, row)| item_of(*taste, &[2, *row]));
+    let of: Vec<(i64, u64)> = (0..rows as u64).map(|row| (positive(row).0, row)).collect();
+    let user = of.iter().map(|(_, row)| positive(*row).1);
+    let item = of.iter().map(|(_, row)| positive(*row).2);
     let mut columns: Vec<(&str, ArrayRef)> = vec![
         ("sample_id", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row * 17 - 3)))),
         ("user_id", Arc::new(StringArray::from_iter_values(user))),
@@ -192,7 +216,8 @@ pub fn items() -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..ITEMS));
     let price: ArrayRef =
         Arc::new(Float64Array::from_iter((0..ITEMS).map(|item| (item % 9 != 0).then_some((item % TASTES) as f64))));
-    RecordBatch::try_from_iter([("item_id", ids), ("price", price)]).unwrap()
+    let visitors: ArrayRef = Arc::new(visitors());
+    RecordBatch::try_from_iter([("item_id", ids), ("price", price), ("visitors", visitors)]).unwrap()
 }
 
 /// `each` negatives of every positive, in an order of their own.
