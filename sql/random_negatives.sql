@@ -15,16 +15,16 @@ with
         from events
         group by user_id
     ),
-    -- one row a positive: what was drawn for it, as numbers of items
+    -- one row a positive: what was drawn for it, as numbers of items. Sorted rows must not hold lists that they are cut from
     drawn as (
         select
-            unnest(samples) as sample_id,
+            unnest(own_list(samples)) as sample_id,
             unnest(sample_unknown(stable_hash($seed, 'random'), samples, known, $random_per_positive)) as numbers
         from users
         where samples is not null
     ),
     draws as (
-        select sample_id, unnest(numbers) as number
+        select sample_id, unnest(own_list(numbers)) as number
         from drawn
     )
 select sample_id, corpus_item(number) as item_id, corpus_probability(number) as sampling_probability

@@ -18,6 +18,7 @@
 pub use twotower_kernels as kernels;
 
 // what everything stands on
+pub mod allocator;
 pub mod artifacts;
 pub mod config;
 pub mod error;

@@ -1,7 +1,5 @@
 //! Parse, set up logging, run, print the error, exit code.
 
-mod allocator;
-
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,7 +8,7 @@ use twotower::error::{Error, Kind};
 use twotower::job::Stop;
 
 fn main() -> ExitCode {
-    allocator::set_up();
+    twotower::allocator::set_up();
     if let Err(error) = twotower::cpu::check() {
         eprintln!("error: {error}");
         twotower::schedulers::ended(&error);

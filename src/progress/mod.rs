@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tracing::info;
 
-pub use memory::{available, peak};
+pub use memory::{available, peak, resident};
 pub use shown::{bytes, count, span_of_time};
 
 use crate::schedulers::ProgressFile;
@@ -102,7 +102,7 @@ impl Progress {
     /// The line of a stage that begins: time, and memory against `limit`, with what sets it.
     pub fn stage(&self, name: &str, limit: Option<(u64, &'static str)>) -> StageLine {
         let memory = move |_: &ProgressState, out: &mut dyn Write| {
-            let _ = match (memory::resident(), limit) {
+            let _ = match (resident(), limit) {
                 (Some(now), Some((most, what))) => write!(out, "memory {} of {} ({what})", bytes(now), bytes(most)),
                 (Some(now), None) => write!(out, "memory {}", bytes(now)),
                 (None, _) => write!(out, "peak memory {}", bytes(peak())),

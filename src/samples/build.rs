@@ -39,14 +39,20 @@ pub async fn build(job: &Job, planner: &mut Planner, file: &SqlFile, folder: &st
     planner.load_drawing(file).await?;
     let target = keys::sample_table(folder, &file.name);
     let before = planner.warehouse.reserved();
-    let built = match attempt(job, planner, file, &planned, &target, (Joins::Hash, &bar)).await {
-        Err(Failure::Engine(error)) if is_out_of_memory(&error) => {
-            warn!(table = %file.name, "hash joins need more memory than `samples.memory`; starting over with joins that spill");
-            planner.warehouse.given_back(before).await;
-            attempt(job, planner, file, &planned, &target, (Joins::SortMerge, &bar)).await
+    planner.warehouse.share_memory_freely();
+    let mut built = attempt(job, planner, file, &planned, &target, (Joins::Hash, &bar)).await;
+    // first what is fast, then what needs less
+    for (joins, how) in [(Joins::Hash, "with equal shares for all steps"), (Joins::SortMerge, "with joins that spill")]
+    {
+        match &built {
+            Err(Failure::Engine(error)) if is_out_of_memory(error) => {}
+            _ => break,
         }
-        other => other,
-    };
+        warn!(table = %file.name, "one step needs more of `samples.memory` than others left it; starting over {how}");
+        planner.warehouse.given_back(before).await;
+        planner.warehouse.share_memory_equally();
+        built = attempt(job, planner, file, &planned, &target, (joins, &bar)).await;
+    }
     let (files, checks, measure) = match built {
         Ok(built) => built,
         Err(Failure::Ours(error)) => return Err(error),

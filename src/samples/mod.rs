@@ -39,6 +39,7 @@ use std::time::Instant;
 
 use tracing::info;
 
+use crate::allocator::Kept;
 use crate::artifacts::{SampleFacts, Statistics, Written};
 use crate::error::Result;
 use crate::job::Job;
@@ -46,6 +47,7 @@ use crate::job::Job;
 /// Builds every sample table of `plan` below `folder` and audits them. The bytes written depend on the inputs, the SQL and its
 /// parameters alone: not on threads, memory or time.
 pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<SampleFacts>> {
+    let _kept = Kept::up_to(job.config.samples.memory.bytes());
     let mut planner = planner::Planner::new(job, plan).await?;
     // mistakes in the last table are told before a row of the first is read
     explain::plan_tables(job, plan, &mut planner).await?;

@@ -41,6 +41,7 @@ pub async fn fold<T>(
             Ok(()) => return Ok(found),
             Err(error) if joins == Joins::Hash && is_out_of_memory(&error) => {
                 planner.warehouse.given_back(before).await;
+                planner.warehouse.share_memory_equally();
                 joins = Joins::SortMerge;
             }
             Err(error) => return Err(explain(job, planner, file, error).await),

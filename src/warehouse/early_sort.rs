@@ -10,13 +10,14 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::sorts::partial_sort::PartialSortExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
 };
+
+use super::ordered_runs::OrderedRunsExec;
 
 /// Sorts rows by as much of their order as does not come out of a list, and unnests the lists then; rows of one list are sorted among
 /// themselves. A hundred draws for each positive are put in order as one row and not as a hundred.
@@ -94,7 +95,7 @@ fn sorted_early(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Executio
     for step in steps.into_iter().rev() {
         sorted = with_input(step, sorted)?;
     }
-    sorted = Arc::new(PartialSortExec::new(sort.expr().clone(), sorted, length));
+    sorted = Arc::new(OrderedRunsExec::try_new(sorted, sort.expr().clone(), length)?);
     for step in above.into_iter().rev() {
         sorted = with_input(step, sorted)?;
     }
@@ -190,7 +191,7 @@ mod tests {
             "select unnest(a) as v, n from t order by n % 5, n, v desc",
         ] {
             let ((late_plan, late), (plan, early)) = (answer(query, false).await, answer(query, true).await);
-            assert!(!late_plan.contains("PartialSortExec") && plan.contains("PartialSortExec"), "{query}\n{plan}");
+            assert!(!late_plan.contains("OrderedRunsExec") && plan.contains("OrderedRunsExec"), "{query}\n{plan}");
             let (unnest, sort) = (plan.find("UnnestExec").unwrap(), plan.find(" SortExec").unwrap());
             assert!(unnest < sort, "{plan}");
             assert_eq!(late, early, "{query}\n{plan}");

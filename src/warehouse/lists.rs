@@ -1,8 +1,8 @@
 //! How functions make lists, and `own_list(list)`, which makes one of a view.
 
-use datafusion::arrow::array::{Array, ArrayRef, ListArray};
+use datafusion::arrow::array::{Array, ArrayRef, ListArray, UInt32Array};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -14,8 +14,8 @@ pub fn lists(values: ArrayRef, offsets: OffsetBuffer<i32>, nulls: Option<NullBuf
     Ok(ListArray::try_new(item_field(values.data_type().clone()), offsets, values, nulls)?)
 }
 
-/// `own_list(list)`: the same list, no longer a view of one that many rows share. A view keeps all lists of its batch in memory, so
-/// where rows go on to a join or an aggregate, it should become a list of its own.
+/// `own_list(list)`: the same list, no longer a view or a part of one that many rows share. Such keep all lists of their batch in memory, so
+/// where rows go on to a join, an aggregate or a sort, they should become lists of their own.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct OwnList {
     signature: Signature,
@@ -45,6 +45,10 @@ impl ScalarUDFImpl for OwnList {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let columns = ColumnarValue::values_to_arrays(&args.args)?;
-        Ok(ColumnarValue::Array(cast(&columns[0], args.return_field.data_type())?))
+        let column = &columns[0];
+        Ok(ColumnarValue::Array(match column.data_type() {
+            DataType::List(_) => take(column, &UInt32Array::from_iter_values(0..column.len() as u32), None)?,
+            _ => cast(column, args.return_field.data_type())?,
+        }))
     }
 }

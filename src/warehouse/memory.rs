@@ -1,10 +1,13 @@
-//! The engine's memory: a pool that is shared fairly by all that can spill, with what joins take and do not count.
+//! The engine's memory: a pool that goes to those who need it, with what joins take and do not count.
 
+use std::collections::HashMap;
 use std::fmt::{Display, Formatter};
-use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard};
 
-use datafusion::common::Result;
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion::common::{Result, resources_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 
 /// How the engine names the held side of a hash join, sometimes with a number behind it.
 const HELD_SIDE: &str = "HashJoinInput";
@@ -12,14 +15,96 @@ const HELD_SIDE: &str = "HashJoinInput";
 /// Bytes that the stage holds beside what the engine reserves, where there is that much.
 const UNCOUNTED: usize = 512 << 20;
 
-/// The engine's fair pool, in which the held side of a hash join counts for half as much again: once all of it is there, the engine puts it
+/// How the engine names the queues between threads. They can spill, but hold a few batches: nothing is kept for them.
+const QUEUE: &str = "RepartitionExec";
+
+/// Bytes that are kept for each consumer that can spill and holds less, or else the quarter of an equal share; never more than that share.
+const KEPT_FOR_EACH: usize = 128 << 20;
+
+/// A pool that all share who can spill. Each is sure of a part of an equal share, and the rest goes to whoever asks: a plan has many consumers
+/// that wait for others and hold nothing, and where nobody had more than an equal share, as in the engine's own fair pool, a grouping spilled
+/// while three quarters of the memory stood empty. Who comes late may find too little, though. So there is the other way, too: equal shares.
+///
+/// The held side of a hash join, which cannot spill, counts for half as much again: once all of it is there, the engine puts it
 /// together in one piece, and for that moment memory holds the rows twice beside their hash table. Not counted, the process outgrew its
 /// limit by a quarter.
 #[derive(Debug)]
 pub struct Pool {
-    inner: FairSpillPool,
+    limit: usize,
+    equal_shares: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
     /// Bytes of all held sides, as the engine counts them.
-    held: Mutex<usize>,
+    held: usize,
+    /// Bytes of all who cannot spill.
+    fixed: usize,
+    /// Bytes of each who can, but for queues.
+    spilling: HashMap<usize, usize>,
+    queues: usize,
+    /// The sum for all who can.
+    spillable: usize,
+}
+
+impl State {
+    /// Bytes that `additional` of a held side come to, and the sum of all of them afterwards. The sums of what grew and what shrank are equal
+    /// in the end, however they were cut into pieces.
+    fn change(&self, consumer: &MemoryConsumer, bytes: usize, grows: bool) -> (usize, usize) {
+        if !consumer.name().starts_with(HELD_SIDE) {
+            return (bytes, self.held);
+        }
+        let after = if grows { self.held + bytes } else { self.held.saturating_sub(bytes) };
+        (with_copy(after).abs_diff(with_copy(self.held)), after)
+    }
+
+    fn grow(&mut self, consumer: &MemoryConsumer, additional: usize) {
+        let (bytes, held) = self.change(consumer, additional, true);
+        self.held = held;
+        if consumer.can_spill() {
+            self.spillable += bytes;
+            if let Some(holds) = self.spilling.get_mut(&consumer.id()) {
+                *holds += bytes;
+            }
+        } else {
+            self.fixed += bytes;
+        }
+    }
+
+    fn shrink(&mut self, consumer: &MemoryConsumer, less: usize) {
+        let (bytes, held) = self.change(consumer, less, false);
+        self.held = held;
+        if consumer.can_spill() {
+            self.spillable -= bytes;
+            if let Some(holds) = self.spilling.get_mut(&consumer.id()) {
+                *holds -= bytes;
+            }
+        } else {
+            self.fixed -= bytes;
+        }
+    }
+
+    /// Bytes by which a consumer may grow that holds `holds`.
+    fn left_for(&self, consumer: &MemoryConsumer, holds: usize, limit: usize, equal_shares: bool) -> usize {
+        let free = limit.saturating_sub(self.fixed + self.spillable);
+        if !consumer.can_spill() {
+            return free;
+        }
+        let spillable = limit.saturating_sub(self.fixed);
+        if equal_shares {
+            return (spillable / (self.spilling.len() + self.queues).max(1)).saturating_sub(holds);
+        }
+        let equal = spillable / self.spilling.len().max(1);
+        let sure = equal.min(KEPT_FOR_EACH.max(equal / 4));
+        let others = self.spilling.iter().filter(|(id, _)| **id != consumer.id());
+        let kept: usize = others.map(|(_, holds)| sure.saturating_sub(*holds)).sum();
+        free.saturating_sub(kept).max(sure.saturating_sub(holds))
+    }
+}
+
+fn is_queue(consumer: &MemoryConsumer) -> bool {
+    consumer.name().starts_with(QUEUE)
 }
 
 impl Pool {
@@ -29,75 +114,86 @@ impl Pool {
         Pool::new(bytes - (bytes / 8).min(UNCOUNTED))
     }
 
-    fn new(bytes: usize) -> Self {
-        Pool { inner: FairSpillPool::new(bytes), held: Mutex::default() }
+    /// From now on, nobody who can spill gets more than an equal share, or else whoever asks may.
+    pub fn share_equally(&self, equally: bool) {
+        self.equal_shares.store(equally, Relaxed);
     }
 
-    /// Hands a change of `bytes` to `change` as it counts here. The sums of what grew and what shrank are equal in the end, however they
-    /// were cut into pieces.
-    fn counted(
-        &self,
-        reservation: &MemoryReservation,
-        bytes: usize,
-        grows: bool,
-        change: impl FnOnce(usize) -> Result<()>,
-    ) -> Result<()> {
-        if !reservation.consumer().name().starts_with(HELD_SIDE) {
-            return change(bytes);
-        }
-        let mut held = self.held.lock().expect("no holder of this lock panics");
-        let after = if grows { *held + bytes } else { held.saturating_sub(bytes) };
-        change(with_copy(after).abs_diff(with_copy(*held)))?;
-        *held = after;
-        Ok(())
+    fn new(limit: usize) -> Self {
+        Pool { limit, equal_shares: AtomicBool::default(), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
     }
 }
 
 impl Display for Pool {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        self.inner.fmt(f)
+        let state = self.state();
+        write!(
+            f,
+            "{} bytes, {} in use, {} of them can be spilled",
+            self.limit,
+            state.fixed + state.spillable,
+            state.spillable
+        )
     }
 }
 
 impl MemoryPool for Pool {
     fn name(&self) -> &str {
-        self.inner.name()
+        "shared"
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.inner.register(consumer);
+        match consumer.can_spill() {
+            true if is_queue(consumer) => self.state().queues += 1,
+            true => _ = self.state().spilling.insert(consumer.id(), 0),
+            false => {}
+        }
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.inner.unregister(consumer);
+        match consumer.can_spill() {
+            true if is_queue(consumer) => self.state().queues -= 1,
+            true => _ = self.state().spilling.remove(&consumer.id()),
+            false => {}
+        }
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        let grown = self.counted(reservation, additional, true, |bytes| {
-            self.inner.grow(reservation, bytes);
-            Ok(())
-        });
-        debug_assert!(grown.is_ok());
+        self.state().grow(reservation.consumer(), additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        let shrunk = self.counted(reservation, shrink, false, |bytes| {
-            self.inner.shrink(reservation, bytes);
-            Ok(())
-        });
-        debug_assert!(shrunk.is_ok());
+        self.state().shrink(reservation.consumer(), shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        self.counted(reservation, additional, true, |bytes| self.inner.try_grow(reservation, bytes))
+        let consumer = reservation.consumer();
+        let mut state = self.state();
+        let (wanted, _) = state.change(consumer, additional, true);
+        let left = state.left_for(consumer, reservation.size(), self.limit, self.equal_shares.load(Relaxed));
+        if wanted > left {
+            return resources_err!(
+                "{} holds {} bytes and needs {wanted} more; {left} of {} are left for it",
+                consumer.name(),
+                reservation.size(),
+                self.limit
+            );
+        }
+        state.grow(consumer, additional);
+        Ok(())
     }
 
     fn reserved(&self) -> usize {
-        self.inner.reserved()
+        let state = self.state();
+        state.fixed + state.spillable
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        self.inner.memory_limit()
+        MemoryLimit::Finite(self.limit)
     }
 }
 
@@ -132,5 +228,47 @@ mod tests {
         assert_eq!(pool.reserved(), 150);
         drop((second, sort));
         assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn one_consumer_may_have_what_is_not_kept_for_the_others() {
+        const MIB: usize = 1 << 20;
+        let limited = Arc::new(Pool::new(1200 * MIB));
+        let pool: Arc<dyn MemoryPool> = limited.clone();
+        let spilling = |name: &str| MemoryConsumer::new(name).with_can_spill(true).register(&pool);
+        let (grouping, sort, _idle) = (spilling("grouping"), spilling("sort"), spilling("idle"));
+        let queue = spilling("RepartitionExec[0]");
+        let join = MemoryConsumer::new("join").register(&pool);
+        // an equal share is 400 MiB, and 128 are kept for each
+        grouping.try_grow(900 * MIB).unwrap();
+        assert!(grouping.try_grow(45 * MIB).is_err());
+        grouping.try_grow(44 * MIB).unwrap();
+        // nothing is kept for a queue, but it is not refused what others are sure of
+        assert!(queue.try_grow(129 * MIB).is_err());
+        sort.try_grow(128 * MIB).unwrap();
+        assert!(sort.try_grow(MIB).is_err());
+        // what cannot spill may have what is kept for those that can
+        assert!(join.try_grow(129 * MIB).is_err());
+        join.try_grow(128 * MIB).unwrap();
+        drop((grouping, join));
+        sort.try_grow(500 * MIB).unwrap();
+        queue.try_grow(100 * MIB).unwrap();
+        sort.free();
+        queue.free();
+        // three and the queue
+        let late = spilling("late");
+        limited.share_equally(true);
+        sort.try_grow(240 * MIB).unwrap();
+        assert!(sort.try_grow(1).is_err());
+        drop((sort, queue, late));
+        assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn small_pools_are_shared_equally() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(Pool::new(16 << 20));
+        let [one, _other] = ["one", "other"].map(|name| MemoryConsumer::new(name).with_can_spill(true).register(&pool));
+        one.try_grow(8 << 20).unwrap();
+        assert!(one.try_grow(1).is_err());
     }
 }

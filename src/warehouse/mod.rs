@@ -14,6 +14,7 @@ mod listing;
 mod lists;
 mod memory;
 mod one_step;
+mod ordered_runs;
 mod ranker;
 mod schema;
 mod session;

@@ -50,6 +50,7 @@ pub enum Joins {
 /// Sources and sample tables in one SQL session.
 pub struct Warehouse {
     context: SessionContext,
+    memory: Arc<Pool>,
     /// What `keep` left out of the tables that run here.
     pub dropped: Dropped,
     sources: BTreeMap<String, (Arc<FilesTable>, Store)>,
@@ -70,8 +71,9 @@ impl Warehouse {
             }
             None => DiskManagerMode::OsTmpDirectory,
         };
+        let memory = Arc::new(Pool::within(samples.memory.bytes()));
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(Pool::within(samples.memory.bytes())))
+            .with_memory_pool(memory.clone())
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
             .build_arc()
             .map_err(|error| {
@@ -105,7 +107,7 @@ impl Warehouse {
             context.register_udf(function);
         }
         context.register_udaf(AggregateUDF::new_from_impl(OrderedLists::default()));
-        Ok(Warehouse { context, dropped, sources: BTreeMap::new() })
+        Ok(Warehouse { context, memory, dropped, sources: BTreeMap::new() })
     }
 
     /// Looks into the files of `listing` and registers them as a table.
@@ -191,6 +193,16 @@ impl Warehouse {
             settings = settings.with_target_partitions(partitions);
         }
         SessionStateBuilder::new_from_existing(state).with_config(settings).build()
+    }
+
+    /// From now on memory goes to whoever asks: fast, and may leave too little for who comes late.
+    pub fn share_memory_freely(&self) {
+        self.memory.share_equally(false);
+    }
+
+    /// From now on memory goes in equal shares to all who can spill.
+    pub fn share_memory_equally(&self) {
+        self.memory.share_equally(true);
     }
 
     /// Bytes that the engine has reserved now.
