@@ -10,7 +10,7 @@
 //! - **positive**: a user and an item he liked, with what was known of him at that moment.
 //! - **random negative**: an item drawn from the whole corpus for a positive; shared by all rows of a batch.
 //! - **hard negative**: an item that a ranker puts near the user's taste and that he did not like; only its owner sees it.
-//! - **tower**: the function from a user's (an item's) features to a vector of length one.
+//! - **tower**: the function from a user's (an item's) features to a vector, of length one unless the model leaves it its own.
 //! - **logit**: inner product of a user's and an item's vector, divided by the temperature.
 //! - **logQ**: the correction of a logit for how often its item turns up as a negative.
 //! - **run**: one candidate for a date. **release**: a candidate that was published.

@@ -85,7 +85,7 @@ pub enum Loss {
 pub struct SoftmaxInputs<'a> {
     pub loss: Loss,
     pub dim: usize,
-    /// [B, dim] row-major, normalised by the caller.
+    /// [B, dim] row-major; the caller has normalised them and the items where they are to be.
     pub users: &'a [f32],
     /// [C, dim] row-major: S shared columns, C - S hard negatives.
     pub items: &'a [f32],

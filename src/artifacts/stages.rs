@@ -201,9 +201,10 @@ pub struct EmbedFacts {
     /// Vectors of norm zero.
     pub zero: u64,
     pub duplicate_ids: u64,
-    /// Most that the length of a vector differs from 1, zero ones and those that are not finite left out.
-    #[serde(default)]
-    pub norm_error: f64,
+    /// Most that the length of a vector differs from 1, zero ones and those that are not finite left out; none where the model does not
+    /// normalise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm_error: Option<f64>,
     #[serde(default)]
     pub refresh: RefreshFacts,
 }
@@ -239,7 +240,7 @@ pub struct RefreshProbe {
 pub struct IndexFacts {
     pub items: u64,
     pub dim: usize,
-    /// `inner_product`: the vectors are L2-normalised.
+    /// `inner_product`: of vectors that are L2-normalised, unless `model.normalize` is false.
     pub metric: String,
     pub factory: String,
     /// As faiss's ParameterSpace takes them, `nprobe=16`; empty where there are none.

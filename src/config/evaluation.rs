@@ -34,7 +34,8 @@ pub struct Gates {
     pub min_items: usize,
     /// Most vectors of norm zero: an item with one is found for nobody.
     pub max_zero_vectors: usize,
-    /// Most that the length of any vector may differ from 1. Inner products rank as cosines only while all lengths are equal.
+    /// Most that the length of any vector may differ from 1. Inner products rank as cosines only while all lengths are equal. Not checked
+    /// with `model.normalize: false`.
     pub max_norm_error: f64,
     /// Least share of the exact top k that the index finds.
     pub min_index_recall: f64,

@@ -125,6 +125,7 @@ impl Config {
         not_negative("training.checkpoint.minutes", self.training.checkpoint.minutes)?;
         not_negative("training.weight_decay", self.training.weight_decay)?;
         not_negative("training.table_decay", self.training.table_decay)?;
+        not_negative("training.vector_decay", self.training.vector_decay)?;
         not_negative("training.logq.in_batch", self.training.logq.in_batch)?;
         not_negative("training.logq.random", self.training.logq.random)?;
         positive("lease.ttl", self.lease.ttl.0.as_secs_f64())?;
@@ -293,6 +294,7 @@ mod tests {
             "training.tensorboard=s3://bucket/curves",
             "training.weight_decay=-0.1",
             "training.table_decay=.nan",
+            "training.vector_decay=-0.1",
             "training.logq.in_batch=.inf",
             "index.recall_target=2",
             "samples.hard_negatives.margin=-1",

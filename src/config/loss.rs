@@ -128,8 +128,29 @@ impl Config {
         };
         only_for(loss.margin.is_some(), "margin", &[CosineContrastive, Triplet])?;
         only_for(loss.negative_weight.is_some(), "negative_weight", &[CosineContrastive, BinaryCrossEntropy])?;
-        let (from, to) = if loss.kind == Triplet { (0.0, 2.0) } else { (-1.0, 1.0) };
-        let expected = format!("at least {from} and below {to}, as vectors have length 1");
+        let normalize = self.model.normalize;
+        require(
+            normalize || loss.kind != CosineContrastive,
+            "model.normalize",
+            &format!("false with training.loss.kind `{kind}`, which falls without end as vectors grow"),
+            "true, or another loss",
+        )?;
+        let decay = training.vector_decay;
+        require(
+            decay == 0.0 || !normalize,
+            "training.vector_decay",
+            &format!("{decay} beside model.normalize true, which gives all vectors the length 1"),
+            "0, or `model.normalize: false`",
+        )?;
+        let (from, to) = match (loss.kind, normalize) {
+            (Triplet, true) => (0.0, 2.0),
+            (Triplet, false) => (0.0, f64::INFINITY),
+            _ => (-1.0, 1.0),
+        };
+        let expected = match normalize {
+            true => format!("at least {from} and below {to}, as vectors have length 1"),
+            false => format!("at least {from} and finite"),
+        };
         let margin = loss.margin();
         require((from..to).contains(&margin), "training.loss.margin", &margin.to_string(), &expected)?;
         let weight = loss.negative_weight();
@@ -188,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_means_nothing_to_the_loss_is_refused() {
-        let cases: [&[&str]; 20] = [
+        let cases: [&[&str]; 23] = [
             &["training.loss.kind=hinge"],
             &["training.loss.margin=0.1"],
             &["training.loss={kind: bpr, negative_weight: 2}"],
@@ -209,6 +230,9 @@ mod tests {
             &["training.self_mined={per_positive: 1, rank_from: 0}"],
             &["training.self_mined={rank_to: 400}"],
             &["training.self_mined={per_positive: 1, share: 0}"],
+            &["model.normalize=false", "training.loss.kind=cosine_contrastive"],
+            &["model.normalize=false", "training.loss={kind: triplet, margin: .inf}"],
+            &["training.vector_decay=0.01"],
         ];
         let error = |set: &&[&str]| {
             let overrides = Overrides(set.iter().map(|set| set.to_string()).collect());

@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// Dimension of the vectors that both towers end in. They are L2-normalised and met by inner product.
+    /// Dimension of the vectors that both towers end in, which meet by inner product.
     pub dim: usize,
+    /// Divide the vectors by their L2 norm, so that inner products are cosines. `false` leaves them the lengths that training gives them, as
+    /// matrix factorisation does: an item's says how much is liked at all, a user's how sure his taste is. Then take a `temperature` of about 1,
+    /// and hold the lengths down by `training.vector_decay`.
+    pub normalize: bool,
     pub user_tower: Tower,
     pub item_tower: Tower,
     /// Logits are inner products divided by it. Smaller separates harder and forgives fewer wrong labels.
@@ -18,7 +22,8 @@ pub struct Model {
     /// column of `item_features` (null adds nothing). The towers are trained without it; afterwards an item's vector has the addition
     /// as one number more at its end, and a user's vector a 1. The usual column is the logarithm of how often an item was liked,
     /// `ln(1 + count(*))`: towers say too little of how popular an item is where they see its own likers (`examples/gowalla`).
-    /// The other scores lie between -1 and 1, so a weight of 0.03 is much. Choose it on days that you hold out.
+    /// The other scores lie between -1 and 1, unless `normalize` is false, so a weight of 0.03 is much. Choose it on days that you
+    /// hold out.
     pub item_bias: Option<ItemBias>,
 }
 
@@ -37,6 +42,7 @@ impl Default for Model {
     fn default() -> Self {
         Model {
             dim: 64,
+            normalize: true,
             user_tower: Tower::default(),
             item_tower: Tower::default(),
             temperature: 0.07,

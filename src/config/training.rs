@@ -57,6 +57,12 @@ pub struct Training {
     pub weight_decay: f64,
     /// L2 penalty on the embedding rows that a step touches.
     pub table_decay: f64,
+    /// L2 penalty on the vectors that the towers end in, for `model.normalize: false`. The loss of a positive gains `vector_decay / 2` times
+    /// `|u|^2 + |v+|^2 + negative_weight * (|u|^2 + mean |v-|^2)`, with its user's vector `u`, its item's `v+`, and the mean over its negatives,
+    /// each as often as it counts (those of `online_hard` once): both ends of each pair that the loss compares. `negative_weight` is that of
+    /// `loss`, 1 where it has none. Whatever a vector is the sum of shares its penalty, where `table_decay` pulls at each row alone. Losses are
+    /// told without it.
+    pub vector_decay: f64,
     /// Largest norm of the dense gradient in one step; 0 is no limit. The tables need none: their optimizers divide each row's
     /// gradient by its own size.
     pub clip: f64,
@@ -108,6 +114,7 @@ impl Default for Training {
             table_optimizer: TableOptimizer::Adagrad,
             weight_decay: 0.0001,
             table_decay: 0.0,
+            vector_decay: 0.0,
             clip: 1.0,
             history_dropout: 0.0,
             target_in_history: OwnInList::Keep,

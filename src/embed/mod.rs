@@ -52,7 +52,7 @@ pub async fn run(
         non_finite: 0,
         zero: 0,
         duplicate_ids: 0,
-        norm_error: 0.0,
+        norm_error: towers.spec().normalize.then_some(0.0),
         refresh,
     };
     let mut seen: HashSet<Id> = HashSet::with_capacity(table.rows as usize);
@@ -75,7 +75,7 @@ pub async fn run(
             let norm = learned.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
             found.zero += u64::from(norm == 0.0);
             if norm > 0.0 && norm.is_finite() {
-                found.norm_error = found.norm_error.max((norm - 1.0).abs());
+                found.norm_error = found.norm_error.map(|error| error.max((norm - 1.0).abs()));
             }
         }
         let rows = table_of(&schema, &ids, vectors, towers.dim())?;
@@ -84,7 +84,7 @@ pub async fn run(
         bar.advance(batch.num_rows() as u64);
     }
     // few digits: a float of seventeen may come back from a manifest as its neighbour
-    found.norm_error = (found.norm_error * 1e9).round() / 1e9;
+    found.norm_error = found.norm_error.map(|error| (error * 1e9).round() / 1e9);
     info!(
         refresh = found.refresh.why,
         fresh = found.refresh.fresh,

@@ -231,8 +231,8 @@ impl<'a> Learner<'a> {
         }
         let tower = |side: Side| tower_spec(config, side, &tables, &learned);
         let (user, item) = (tower(Side::User)?, tower(Side::Item)?);
-        let (dim, item_bias) = (config.model.dim, config.model.item_bias.clone());
-        let spec = FeatureSpec { format: 1, dim, item_bias, user_id_type, item_id_type, tables, user, item };
+        let (dim, normalize, item_bias) = (config.model.dim, config.model.normalize, config.model.item_bias.clone());
+        let spec = FeatureSpec { format: 1, dim, normalize, item_bias, user_id_type, item_id_type, tables, user, item };
         Ok(Learned { spec, vocabularies })
     }
 

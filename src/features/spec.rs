@@ -12,8 +12,11 @@ use crate::config::{Activation, Combine, ItemBias, NumericTransform, Pooling};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeatureSpec {
     pub format: u32,
-    /// Dimension of the vectors both towers end in. They are divided by their L2 norm.
+    /// Dimension of the vectors both towers end in.
     pub dim: usize,
+    /// Whether they are divided by their L2 norm; they are where it is not given.
+    #[serde(skip_serializing_if = "is_true", default = "yes")]
+    pub normalize: bool,
     /// Where given, vectors have one number more after that: an item its bias, a user 1.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub item_bias: Option<ItemBias>,
@@ -23,6 +26,14 @@ pub struct FeatureSpec {
     pub tables: BTreeMap<String, TableSpec>,
     pub user: TowerSpec,
     pub item: TowerSpec,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// One embedding table.
@@ -76,7 +87,7 @@ pub enum RowHash {
     MixedFnv1a64,
 }
 
-/// One tower: its features side by side (or summed), then its layers, then division by the L2 norm.
+/// One tower: its features side by side (or summed), then its layers, then division by the L2 norm unless `normalize` is false.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TowerSpec {
     pub combine: Combine,

@@ -12,6 +12,7 @@ use faiss::selector::IdSelector;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::kernels::math::dot_f64;
 
 unsafe extern "C" {
     // of the OpenMP runtime that faiss is linked with; they act on the calling thread
@@ -88,8 +89,8 @@ impl Faiss {
         unsafe { faiss_IndexIVF_cast(self.inner.inner_ptr().cast()) }
     }
 
-    /// How well inverted lists fit `[n, dim]` vectors of length 1: their mean squared distance from the centre of their list, and the
-    /// imbalance of the lists.
+    /// How well inverted lists fit `[n, dim]` vectors: their mean squared distance from the centre of their list, both taken at length 1,
+    /// and the imbalance of the lists.
     pub fn fit(&self, vectors: &[f32]) -> Result<(f64, f64)> {
         let lists = self.lists();
         if lists.is_null() {
@@ -103,8 +104,11 @@ impl Faiss {
         };
         let nearest = on_threads(1, || centres.search(vectors, 1))
             .map_err(|error| Error::internal("faiss cannot search the centres").caused_by(error))?;
-        // centres have length 1 too: faiss clusters for inner products on the sphere
-        let distances = nearest.distances.iter().map(|product| 2.0 - 2.0 * f64::from(*product));
+        // centres have length 1: faiss clusters for inner products on the sphere
+        let distances = vectors.chunks_exact(self.dim).zip(&nearest.distances).map(|(vector, product)| {
+            let length = dot_f64(vector, vector).sqrt();
+            if length > 0.0 { 2.0 - 2.0 * f64::from(*product) / length } else { 2.0 }
+        });
         Ok((distances.sum::<f64>() / nearest.distances.len().max(1) as f64, imbalance))
     }
 

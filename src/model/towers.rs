@@ -45,7 +45,7 @@ impl Weights {
         }
     }
 
-    /// Normalised vectors [rows, dim] of a batch.
+    /// Vectors [rows, dim] of a batch, normalised where the model does.
     pub fn vectors(&self, spec: &FeatureSpec, side: Side, batch: &FeatureBatch, device: &Device) -> Result<Vec<f32>> {
         let (tower, dense) = self.side(spec, side);
         let input = Input::default().rows(tower, dense, &self.tables, batch)?;
@@ -55,11 +55,13 @@ impl Weights {
             let input = Tensor::<2>::from_data(TensorData::new(input, [batch.rows, tower.width]), device);
             read(dense.forward(input))?
         };
-        normalize_rows(&mut vectors, spec.dim, NORM_EPSILON, &mut vec![0.0; batch.rows]);
+        if spec.normalize {
+            normalize_rows(&mut vectors, spec.dim, NORM_EPSILON, &mut vec![0.0; batch.rows]);
+        }
         Ok(vectors)
     }
 
-    /// Normalised vectors [rows, dim] of encoded rows.
+    /// The same of encoded rows.
     pub fn vectors_of(
         &self,
         spec: &FeatureSpec,
@@ -120,7 +122,7 @@ impl Towers {
         self.spec.vector_dim()
     }
 
-    /// How many numbers of a vector the towers end in: those of norm 1.
+    /// How many numbers of a vector the towers end in: those of norm 1, where they are normalised.
     pub fn learned_dim(&self) -> usize {
         self.spec.dim
     }
@@ -130,13 +132,13 @@ impl Towers {
         self.spec.columns(side)
     }
 
-    /// User vectors [n, dim] of rows of `user_features`, of norm 1 (or 0 where nothing is known of a user); then 1, where items have
-    /// a bias.
+    /// User vectors [n, dim] of rows of `user_features`, of norm 1 where the model normalises (or 0 where nothing is known of a user);
+    /// then 1, where items have a bias.
     pub fn users(&self, batches: &[RecordBatch]) -> Result<Vec<f32>> {
         self.vectors(Side::User, "user_features", batches)
     }
 
-    /// Item vectors [n, dim] of rows of `item_features`, of norm 1; then their bias, where they have one.
+    /// Item vectors [n, dim] of rows of `item_features`, of norm 1 where the model normalises; then their bias, where they have one.
     pub fn items(&self, batches: &[RecordBatch]) -> Result<Vec<f32>> {
         self.vectors(Side::Item, "item_features", batches)
     }

@@ -22,7 +22,7 @@ pub(super) async fn check(
     let mut results = vec![
         at_most("non_finite_vectors", Some(vectors.non_finite as f64), 0.0),
         at_most("zero_vectors", Some(vectors.zero as f64), gates.max_zero_vectors as f64),
-        at_most("norm_error", Some(vectors.norm_error), gates.max_norm_error),
+        at_most("norm_error", vectors.norm_error, gates.max_norm_error),
         at_most("duplicate_item_ids", Some(vectors.duplicate_ids as f64), 0.0),
         at_most("vectors_missing_from_index", Some(missing as f64), 0.0),
         at_least("items", Some(index.items as f64), gates.min_items as f64),

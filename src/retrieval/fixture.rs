@@ -138,7 +138,7 @@ impl World {
             non_finite: items.iter().filter(|x| !x.is_finite()).count() as u64,
             zero: 0,
             duplicate_ids: 0,
-            norm_error: 0.0,
+            norm_error: Some(0.0),
             refresh: Default::default(),
         };
         let empty = SampleFacts {

@@ -18,7 +18,7 @@ pub trait UserTower {
     /// Length of a vector.
     fn dim(&self) -> usize;
 
-    /// Vectors `[rows, dim]` in the order of the rows, L2-normalised but for the 1 that meets an item's bias.
+    /// Vectors `[rows, dim]` in the order of the rows, L2-normalised where the model does, but for the 1 that meets an item's bias.
     fn vectors(&self, rows: &[RecordBatch]) -> Result<Vec<f32>>;
 }
 

@@ -90,7 +90,9 @@ impl<'a> Batches<'a> {
         let no_hard = self.epoch < self.training.hard_from_epoch;
         let hardest = if no_hard { 0 } else { self.training.online_hard };
         let Columns { mut items, log_q, positives, positive_log_q, in_batch } = self.columns(step, &rows, hardest);
-        let masked = self.masked(&rows, &items, &positives);
+        let first = if in_batch { 0 } else { rows.len() };
+        let negative = (first..items.len()).filter(|column| log_q[*column] != f32::INFINITY);
+        let masked = self.masked(&rows, &items, &positives, negative);
         let hard = if no_hard { Default::default() } else { self.add_hard(step, &rows, &mut items) };
         let weights = (!data.weights.is_empty()).then(|| rows.iter().map(|row| data.weights[*row as usize]).collect());
         let users = self.users(&rows);
@@ -148,14 +150,20 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// For each row the shared columns whose item its user likes: his other positives, and its own item in other
-    /// columns.
-    fn masked(&mut self, rows: &[u32], shared: &[u32], positives: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    /// For each row the shared columns, of those that are negatives at all, whose item its user likes: his other positives, and its own
+    /// item in other columns.
+    fn masked(
+        &mut self,
+        rows: &[u32],
+        shared: &[u32],
+        positives: &[u32],
+        negatives: impl DoubleEndedIterator<Item = usize>,
+    ) -> (Vec<u32>, Vec<u32>) {
         self.next_column.clear();
         self.next_column.resize(shared.len(), 0);
         // from the last, so that each chain ascends
-        for (column, item) in shared.iter().enumerate().rev() {
-            let first = &mut self.first_column[*item as usize];
+        for column in negatives.rev() {
+            let first = &mut self.first_column[shared[column] as usize];
             self.next_column[column] = *first;
             *first = column as u32 + 1;
         }

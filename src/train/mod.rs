@@ -3,6 +3,7 @@
 mod batches;
 mod checkpoint;
 mod data;
+mod decay;
 mod diagnosis;
 mod ids;
 mod index;

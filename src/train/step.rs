@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor};
 
 use super::batches::Batch;
+use super::decay;
 use super::optimizer::{Optimizers, norm, tensor};
 use super::schedule::Rates;
 use super::trained::Trained;
@@ -54,8 +55,9 @@ pub struct Trainer<'a> {
 struct Pass {
     /// The graph's leaf [rows, width] and end [rows, dim]; none where the tower has no dense layers.
     graph: Option<(Tensor<2>, Tensor<2>, Dense)>,
-    /// Normalised outputs [rows, dim].
+    /// Outputs [rows, dim], normalised where the model does.
     vectors: Vec<f32>,
+    /// What they were divided by `[rows]`.
     norms: Vec<f32>,
 }
 
@@ -151,8 +153,10 @@ impl<'a> Trainer<'a> {
             let values = read(end.clone().without_autodiff())?;
             (Some((leaf, end, leaves)), values)
         };
-        let mut norms = vec![0.0; features.rows];
-        normalize_rows(&mut vectors, self.spec.dim, NORM_EPSILON, &mut norms);
+        let mut norms = vec![1.0; features.rows];
+        if self.spec.normalize {
+            normalize_rows(&mut vectors, self.spec.dim, NORM_EPSILON, &mut norms);
+        }
         self.profile.forward += started.elapsed();
         Ok(Pass { graph, vectors, norms })
     }
@@ -163,8 +167,14 @@ impl<'a> Trainer<'a> {
         let dim = self.spec.dim;
         let (mut d_user, mut d_item) =
             (std::mem::take(&mut self.outputs.d_users), std::mem::take(&mut self.outputs.d_items));
-        normalize_rows_backward(&mut d_user, &user.vectors, dim, &user.norms);
-        normalize_rows_backward(&mut d_item, &item.vectors, dim, &item.norms);
+        if training.vector_decay > 0.0 {
+            let (users, items) = ((&user.vectors[..], &mut d_user[..]), (&item.vectors[..], &mut d_item[..]));
+            decay::add(training, batch, dim, users, items);
+        }
+        if self.spec.normalize {
+            normalize_rows_backward(&mut d_user, &user.vectors, dim, &user.norms);
+            normalize_rows_backward(&mut d_item, &item.vectors, dim, &item.norms);
+        }
         // the gradient of sum(y * g) by y is g: so burn goes on from the gradients that the kernel has made
         let surrogate = |pass: &Pass, gradient: &[f32]| {
             let rows = pass.norms.len();
@@ -208,6 +218,7 @@ impl<'a> Trainer<'a> {
         self.profile.dense_update += started.elapsed();
         Ok((d_user, d_item))
     }
+
     fn update_tables(&mut self, batch: &Batch, d_user: &[f32], d_item: &[f32], rate: f64) {
         let started = Instant::now();
         for (name, table) in &mut self.weights.tables {

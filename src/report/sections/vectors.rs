@@ -9,13 +9,15 @@ use crate::report::page::{Section, charts, paragraph};
 pub fn section(report: &Report) -> Section {
     let (facts, portrait) = (&report.embeddings, &report.portrait);
     let mut body = paragraph(&format!(
-        "{} of {} dimensions. {} zero, {} not finite, {} twice; the length of one differs from 1 by {} at most.",
+        "{} of {} dimensions. {} zero, {} not finite, {} twice{}.",
         plural(facts.items, "vector", "vectors"),
         facts.dim,
         count(facts.zero),
         count(facts.non_finite),
         count(facts.duplicate_ids),
-        number(facts.norm_error)
+        facts
+            .norm_error
+            .map_or(String::new(), |error| format!("; the length of one differs from 1 by {} at most", number(error)))
     ));
     body += &refreshed(&facts.refresh);
     let picture = &portrait.projection;

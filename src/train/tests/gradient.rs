@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::planted::{AUDIENCE, Planted};
-use crate::config::{Activation, Config};
+use crate::config::{Activation, Config, LossKind};
 use crate::features::{BatchColumn, FeatureBatch, LayerSpec, NormalizationSpec, TowerSpec};
 use crate::model::{Weights, read};
 use crate::train::batches::{Batch, Batches};
@@ -11,9 +11,9 @@ use crate::train::data::Data;
 use crate::train::random;
 use crate::train::step::Trainer;
 
-/// Input rows -> vectors of norm 1.
+/// Input rows -> vectors, of norm 1 with `normalized`.
 fn tower(
-    spec: &TowerSpec,
+    (spec, normalized): (&TowerSpec, bool),
     dense: &crate::model::Dense,
     tables: &BTreeMap<String, Vec<f64>>,
     dims: &BTreeMap<String, usize>,
@@ -44,8 +44,13 @@ fn tower(
         }
         rows = outputs;
     }
-    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+    let norm = |x: &[f64]| if normalized { square(x).sqrt().max(1e-12) } else { 1.0 };
     rows.into_iter().map(|x| x.iter().map(|value| value / norm(&x)).collect()).collect()
+}
+
+/// The square of a vector's length.
+fn square(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum()
 }
 
 fn input(
@@ -132,31 +137,52 @@ fn activated(z: f64, by: Option<Activation>) -> f64 {
     }
 }
 
-fn loss(data: &Data, config: &Config, weights: &Weights, tables: &BTreeMap<String, Vec<f64>>, batch: &Batch) -> f64 {
+/// The loss of a batch, and the penalty on its vectors.
+fn loss(
+    data: &Data,
+    config: &Config,
+    weights: &Weights,
+    tables: &BTreeMap<String, Vec<f64>>,
+    batch: &Batch,
+) -> (f64, f64) {
+    let (training, normalize) = (&config.training, config.model.normalize);
     let dims = weights.tables.iter().map(|(name, table)| (name.clone(), table.dim)).collect();
-    let users = tower(&data.spec.user, &weights.user, tables, &dims, &batch.users);
-    let items = tower(&data.spec.item, &weights.item, tables, &dims, &batch.items);
+    let users = tower((&data.spec.user, normalize), &weights.user, tables, &dims, &batch.users);
+    let items = tower((&data.spec.item, normalize), &weights.item, tables, &dims, &batch.items);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let softplus = |x: f64| x.exp().ln_1p();
     let list = |csr: &(Vec<u32>, Vec<u32>), row: usize| csr.1[csr.0[row] as usize..csr.0[row + 1] as usize].to_vec();
-    let (mut total, mut mass) = (0.0, 0.0);
+    let (mut total, mut penalty, mut mass) = (0.0, 0.0, 0.0);
     for row in 0..users.len() {
-        let (own, masked) = (batch.positives[row] as usize, list(&batch.masked, row));
+        let (own, masked, hard) = (batch.positives[row] as usize, list(&batch.masked, row), list(&batch.hard, row));
         let logit = |col: usize| dot(&users[row], &items[col]) * weights.inv_temperature;
         let first = if batch.in_batch { 0 } else { users.len() };
-        let mut sum: f64 = (first..batch.log_q.len())
-            .filter(|col| *col != own && !masked.contains(&(*col as u32)))
-            .map(|col| (logit(col) - f64::from(batch.log_q[col])).exp())
-            .sum();
-        let positive = logit(own) - f64::from(batch.positive_log_q[row]);
-        sum += positive.exp();
-        for col in list(&batch.hard, row) {
-            sum += (logit(col as usize) + config.training.hard_weight.ln()).exp();
-        }
+        let shared = (first..batch.log_q.len())
+            .filter(|col| *col != own && batch.log_q[*col].is_finite() && !masked.contains(&(*col as u32)));
+        let mut negatives: Vec<(usize, f64)> = shared.map(|col| (col, 1.0)).collect();
+        negatives.extend(hard.iter().map(|col| (*col as usize, training.hard_weight)));
+        let counted: f64 = negatives.iter().map(|(_, count)| count).sum();
+        let mean = |of: &dyn Fn(usize) -> f64| {
+            training.loss.negative_weight() * negatives.iter().map(|(col, count)| count * of(*col)).sum::<f64>()
+                / counted
+        };
+        let lost = match training.loss.kind {
+            LossKind::Softmax => {
+                let log_q = |col: usize| batch.log_q.get(col).map_or(0.0, |log_q| f64::from(*log_q));
+                let others = negatives.iter().map(|(col, count)| count * (logit(*col) - log_q(*col)).exp());
+                let positive = logit(own) - f64::from(batch.positive_log_q[row]);
+                (others.sum::<f64>() + positive.exp()).ln() - positive
+            }
+            LossKind::BinaryCrossEntropy => softplus(-logit(own)) + mean(&|col| softplus(logit(col))),
+            other => panic!("no reference for {}", other.name()),
+        };
         let weight = batch.weights.as_ref().map_or(1.0, |weights| f64::from(weights[row]));
-        total += weight * (sum.ln() - positive);
+        total += weight * lost;
+        let pairs = square(&users[row]) + square(&items[own]);
+        penalty += weight * (pairs + mean(&|col| square(&users[row]) + square(&items[col])));
         mass += weight;
     }
-    total / mass
+    (total / mass, training.vector_decay / 2.0 * penalty / mass)
 }
 
 /// The mean of `1 - s+ + negative_weight * mean max(0, s- - margin)`, with all kinds of negatives.
@@ -164,8 +190,8 @@ fn cosine_contrastive(data: &Data, config: &Config, weights: &Weights, batch: &B
     let wide = |rows: &[f32]| rows.iter().map(|v| f64::from(*v)).collect();
     let tables = weights.tables.iter().map(|(name, table)| (name.clone(), wide(&table.rows))).collect();
     let dims = weights.tables.iter().map(|(name, table)| (name.clone(), table.dim)).collect();
-    let users = tower(&data.spec.user, &weights.user, &tables, &dims, &batch.users);
-    let items = tower(&data.spec.item, &weights.item, &tables, &dims, &batch.items);
+    let users = tower((&data.spec.user, true), &weights.user, &tables, &dims, &batch.users);
+    let items = tower((&data.spec.item, true), &weights.item, &tables, &dims, &batch.items);
     let list = |csr: &(Vec<u32>, Vec<u32>), row: usize| csr.1[csr.0[row] as usize..csr.0[row + 1] as usize].to_vec();
     let training = &config.training;
     let (mut total, mut mass) = (0.0, 0.0);
@@ -239,6 +265,19 @@ async fn without_a_user_in_the_list_of_his_item_a_step_has_the_loss_and_the_grad
     check("audience-random", &[&AUDIENCE[..], &["training.in_batch_negatives=false"]].concat()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_of_any_length_have_the_gradient_of_the_loss_and_of_their_penalty() {
+    let free = ["model.normalize=false", "model.temperature=0.8", "training.vector_decay=0.3"];
+    let crossed = "training.loss={kind: binary_cross_entropy, negative_weight: 5}";
+    check("free-softmax", &free).await;
+    check("free-crossed", &[&free[..], &[crossed]].concat()).await;
+    let random = ["training.in_batch_negatives=false", "training.hard_weight=4"];
+    check("free-random", &[&free[..], &random].concat()).await;
+    check("free-crossed-random", &[&free[..], &random, &[crossed]].concat()).await;
+    check("free-audience", &[&free[..], &AUDIENCE].concat()).await;
+    check("free-undecayed", &[free[0], crossed]).await;
+}
+
 async fn check(name: &str, changes: &[&str]) {
     let mut all = vec![
         "training.batch_size=24",
@@ -271,7 +310,11 @@ async fn check(name: &str, changes: &[&str]) {
         .map(|(name, table)| (name.clone(), table.rows.iter().map(|v| f64::from(*v)).collect()))
         .collect();
     let found = trainer.step(&batch).unwrap();
-    let expected = loss(&data, config, &before, &tables, &batch);
+    let (expected, _) = loss(&data, config, &before, &tables, &batch);
+    let objective = |weights: &Weights, tables: &BTreeMap<String, Vec<f64>>| {
+        let (loss, penalty) = loss(&data, config, weights, tables, &batch);
+        loss + penalty
+    };
     assert!((found - expected).abs() < 1e-5, "loss {found}, expected {expected}");
     // row-wise Adagrad's first step is learning_rate * g / rms(g): its direction is that of the gradient
     let rate = config.training.learning_rate.tables;
@@ -289,7 +332,7 @@ async fn check(name: &str, changes: &[&str]) {
                     let nudged = |by: f64| {
                         let mut tables = tables.clone();
                         tables.get_mut(name).unwrap()[at] += by;
-                        loss(&data, config, &before, &tables, &batch)
+                        objective(&before, &tables)
                     };
                     (nudged(1e-5) - nudged(-1e-5)) / 2e-5
                 })
@@ -306,18 +349,11 @@ async fn check(name: &str, changes: &[&str]) {
         }
     }
     assert!(checked > 15, "only {checked} rows were touched");
-    check_dense(&data, config, &before, &trainer.weights, &tables, &batch);
+    check_dense(config, &before, &trainer.weights, |weights| objective(weights, &tables));
 }
 
 /// Adam's first step is learning_rate * sign(g), wherever g is not tiny.
-fn check_dense(
-    data: &Data,
-    config: &Config,
-    before: &Weights,
-    after: &Weights,
-    tables: &BTreeMap<String, Vec<f64>>,
-    batch: &crate::train::batches::Batch,
-) {
+fn check_dense(config: &Config, before: &Weights, after: &Weights, objective: impl Fn(&Weights) -> f64) {
     let rate = config.training.learning_rate.dense;
     for side in 0..2 {
         let dense = |weights: &Weights| if side == 0 { weights.user.clone() } else { weights.item.clone() };
@@ -337,7 +373,7 @@ fn check_dense(
                         parameter.dims()[1],
                         &parameter.device(),
                     );
-                    loss(data, config, &weights, tables, batch)
+                    objective(&weights)
                 };
                 let gradient = (nudged(1e-3) - nudged(-1e-3)) / 2e-3;
                 let moved = f64::from(old[at] - new[at]);
