@@ -258,7 +258,7 @@ mod tests {
         // three and the queue
         let late = spilling("late");
         limited.share_equally(true);
-        sort.try_grow(240 * MIB).unwrap();
+        sort.try_grow(300 * MIB).unwrap();
         assert!(sort.try_grow(1).is_err());
         drop((sort, queue, late));
         assert_eq!(pool.reserved(), 0);
