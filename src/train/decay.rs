@@ -32,17 +32,17 @@ fn counts(training: &Training, batch: &Batch, columns: usize) -> (Vec<f64>, Vec<
     let (mut of_users, mut of_items) = (vec![0.0; rows], vec![0.0; columns]);
     // what each negative counts for to all rows together, but for those that leave it out
     let mut to_all = 0.0;
-    for row in 0..rows {
+    for (row, of_user) in of_users.iter_mut().enumerate() {
         let share = if total > 0.0 { weight(row) / total } else { 0.0 };
         let own = batch.positives[row];
-        of_users[row] += share;
+        *of_user += share;
         of_items[own as usize] += share;
         let left_out = of(&batch.masked, row).iter().chain([&own]).copied().filter(negative);
         let hard = of(&batch.hard, row);
         let mass = (negatives - left_out.clone().count()) as f64 + hard.len() as f64 * training.hard_weight;
         if mass > 0.0 {
             let share = share * training.loss.negative_weight();
-            of_users[row] += share;
+            *of_user += share;
             to_all += share / mass;
             left_out.for_each(|column| of_items[column as usize] -= share / mass);
             hard.iter().for_each(|column| of_items[*column as usize] += share / mass * training.hard_weight);
