@@ -55,8 +55,7 @@ impl Kept {
     pub fn up_to(most: usize) -> Kept {
         let mut keeping = KEEPING.lock().unwrap_or_else(|broken| broken.into_inner());
         *keeping += 1;
-        // SAFETY: writes one number
-        unsafe { mi_option_set(PURGE_DELAY, A_WEEK) };
+        keep_for(A_WEEK);
         let (watched, hung_up) = channel::<()>();
         let watch = std::thread::Builder::new().name("memory".into()).spawn(move || {
             while hung_up.recv_timeout(LOOKED_AT_EVERY) == Err(RecvTimeoutError::Timeout) {
@@ -67,7 +66,7 @@ impl Kept {
         });
         if watch.is_err() {
             // nobody would look
-            unsafe { mi_option_set(PURGE_DELAY, A_SECOND) };
+            keep_for(A_SECOND);
         }
         Kept { watched: Some(watched), watch: watch.ok() }
     }
@@ -82,11 +81,16 @@ impl Drop for Kept {
         let mut keeping = KEEPING.lock().unwrap_or_else(|broken| broken.into_inner());
         *keeping -= 1;
         if *keeping == 0 {
-            // SAFETY: writes one number
-            unsafe { mi_option_set(PURGE_DELAY, A_SECOND) };
+            keep_for(A_SECOND);
             give_back();
         }
     }
+}
+
+/// Memory that is not used stays with the process for so many milliseconds.
+fn keep_for(milliseconds: c_long) {
+    // SAFETY: writes one number
+    unsafe { mi_option_set(PURGE_DELAY, milliseconds) }
 }
 
 /// Gives all memory that is not used back to the system.

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::{Display, Formatter};
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard};
 
 use datafusion::common::{Result, resources_err};
@@ -31,12 +29,13 @@ const KEPT_FOR_EACH: usize = 128 << 20;
 #[derive(Debug)]
 pub struct Pool {
     limit: usize,
-    equal_shares: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whether nobody who can spill gets more than an equal share.
+    equal_shares: bool,
     /// Bytes of all held sides, as the engine counts them.
     held: usize,
     /// Bytes of all who cannot spill.
@@ -86,13 +85,13 @@ impl State {
     }
 
     /// Bytes by which a consumer may grow that holds `holds`.
-    fn left_for(&self, consumer: &MemoryConsumer, holds: usize, limit: usize, equal_shares: bool) -> usize {
+    fn left_for(&self, consumer: &MemoryConsumer, holds: usize, limit: usize) -> usize {
         let free = limit.saturating_sub(self.fixed + self.spillable);
         if !consumer.can_spill() {
             return free;
         }
         let spillable = limit.saturating_sub(self.fixed);
-        if equal_shares {
+        if self.equal_shares {
             return (spillable / (self.spilling.len() + self.queues).max(1)).saturating_sub(holds);
         }
         let equal = spillable / self.spilling.len().max(1);
@@ -116,11 +115,11 @@ impl Pool {
 
     /// From now on, nobody who can spill gets more than an equal share, or else whoever asks may.
     pub fn share_equally(&self, equally: bool) {
-        self.equal_shares.store(equally, Relaxed);
+        self.state().equal_shares = equally;
     }
 
     fn new(limit: usize) -> Self {
-        Pool { limit, equal_shares: AtomicBool::default(), state: Mutex::default() }
+        Pool { limit, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -174,7 +173,7 @@ impl MemoryPool for Pool {
         let consumer = reservation.consumer();
         let mut state = self.state();
         let (wanted, _) = state.change(consumer, additional, true);
-        let left = state.left_for(consumer, reservation.size(), self.limit, self.equal_shares.load(Relaxed));
+        let left = state.left_for(consumer, reservation.size(), self.limit);
         if wanted > left {
             return resources_err!(
                 "{} holds {} bytes and needs {wanted} more; {left} of {} are left for it",

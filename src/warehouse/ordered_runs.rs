@@ -97,7 +97,7 @@ impl ExecutionPlan for OrderedRunsExec {
         let ordered = stream::unfold(Some((input, runs, metrics)), |state| async move {
             let (mut input, mut runs, metrics) = state?;
             let next = input.next().await;
-            let _timer = metrics.elapsed_compute().timer();
+            let timer = metrics.elapsed_compute().timer();
             let (closed, more) = match next {
                 Some(batch) => (batch.and_then(|batch| runs.take_in(batch)), true),
                 None => (runs.close().map(|last| last.into_iter().collect()), false),
@@ -107,7 +107,7 @@ impl ExecutionPlan for OrderedRunsExec {
                 Err(error) => vec![Err(error)],
             };
             closed.iter().flatten().for_each(|batch| metrics.record_output(batch.num_rows()));
-            drop(_timer);
+            drop(timer);
             Some((stream::iter(closed), more.then_some((input, runs, metrics))))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), ordered.flatten())))
