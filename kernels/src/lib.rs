@@ -1,5 +1,5 @@
-//! The numeric hot path: everything a training step spends its time in that is not a tower layer, and the draws of the sample
-//! tables.
+//! The numeric hot path: everything a training step spends its time in that is not a tower layer, and of the sample tables
+//! the draws and the rows of groups.
 //!
 //! Plain slices in, plain slices out: no tensor library, no configuration, no clock. Every result is
 //! the same to the bit for any number of rayon threads, because work is cut into pieces by the size
@@ -12,6 +12,7 @@ pub mod math;
 mod panel;
 pub mod pooling;
 pub mod random;
+pub mod records;
 pub mod softmax;
 pub mod tables;
 mod wide;

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, UInt32Array, new_empty_array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
-use datafusion::arrow::compute::{SortOptions, and, concat, filter, is_not_null, prep_null_mask_filter, take};
+use datafusion::arrow::compute::{SortOptions, and, filter, is_not_null, prep_null_mask_filter};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::arrow::row::{RowConverter, SortField};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use datafusion::functions_aggregate::array_agg::ArrayAgg;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature};
 
+use super::grouped_rows::{Grouped, GroupedRows};
 use super::lists::lists;
+use crate::kernels::records::sort;
 
 /// The engine's `array_agg` with another way to put lists in order. The engine keeps each value and what it is ordered by as objects
 /// of their own; here they stay columns, and the order is made when the lists are. Whatever else the function does is left to the engine.
@@ -68,15 +70,13 @@ impl AggregateUDFImpl for OrderedLists {
         for key in args.order_bys {
             keys.push(Field::new(key.expr.to_string(), key.expr.data_type(args.schema)?, true));
         }
+        let types = std::iter::once(value.data_type()).chain(keys.iter().map(Field::data_type));
         Ok(Box::new(Lists {
-            value: value.data_type().clone(),
+            rows: GroupedRows::new(types),
             order: args.order_bys.iter().map(|key| key.options).collect(),
             ignore_nulls: args.ignore_nulls && value.is_nullable(),
-            columns: vec![Vec::new(); keys.len() + 1],
             keys: keys.into(),
-            groups: Vec::new(),
             count: 0,
-            bytes: 0,
         }))
     }
 
@@ -85,42 +85,18 @@ impl AggregateUDFImpl for OrderedLists {
     }
 }
 
-/// The values of all groups and what they are ordered by, in the order in which they came.
+/// The values of all groups and what they are ordered by.
 struct Lists {
-    value: DataType,
+    rows: GroupedRows,
     /// What values are ordered by, named as the engine names it.
     keys: Fields,
     order: Vec<SortOptions>,
     ignore_nulls: bool,
-    /// The parts of the values' column, and of each key's.
-    columns: Vec<Vec<ArrayRef>>,
-    /// The group of each row of all parts.
-    groups: Vec<u32>,
     /// How many groups there are, those without a row too.
     count: usize,
-    bytes: usize,
-}
-
-/// Rows of the groups that are given out, group by group.
-struct Grouped {
-    columns: Vec<ArrayRef>,
-    /// Places in `columns`.
-    rows: Vec<u32>,
-    offsets: OffsetBuffer<i32>,
-    /// A group without a row has no list.
-    nulls: Option<NullBuffer>,
 }
 
 impl Lists {
-    fn add(&mut self, columns: Vec<ArrayRef>, groups: impl Iterator<Item = u32>) -> Result<()> {
-        for (parts, column) in self.columns.iter_mut().zip(columns) {
-            self.bytes += column.to_data().get_slice_memory_size()?;
-            parts.push(column);
-        }
-        self.groups.extend(groups);
-        Ok(())
-    }
-
     /// The rows that a filter and `ignore nulls` leave, or `None` for all.
     fn wanted(&self, value: &ArrayRef, filter: Option<&BooleanArray>) -> Result<Option<BooleanArray>> {
         let known = if self.ignore_nulls && value.null_count() > 0 { Some(is_not_null(value)?) } else { None };
@@ -132,43 +108,12 @@ impl Lists {
         })
     }
 
-    /// Takes the rows of the groups `emit`; those of the others stay.
-    fn take(&mut self, emit: EmitTo) -> Result<Grouped> {
-        let count = match emit {
-            EmitTo::All => self.count,
-            EmitTo::First(n) => n,
-        };
-        let mut lengths = vec![0usize; count];
-        for group in &self.groups {
-            if let Some(length) = lengths.get_mut(*group as usize) {
-                *length += 1;
-            }
-        }
-        let total: usize = lengths.iter().sum();
-        if i32::try_from(total).is_err() {
-            return exec_err!(
-                "array_agg makes lists of {total} values at once, more than the 2147483647 that lists may hold"
-            );
-        }
-        let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
-        let mut next: Vec<usize> = offsets[..count].iter().map(|start| *start as usize).collect();
-        let mut rows = vec![0u32; total];
-        for (row, group) in self.groups.iter().enumerate() {
-            if let Some(next) = next.get_mut(*group as usize) {
-                rows[*next] = row as u32;
-                *next += 1;
-            }
-        }
-        let types = std::iter::once(&self.value).chain(self.keys.iter().map(|key| key.data_type()));
-        let join = |(parts, data_type): (&mut Vec<ArrayRef>, &DataType)| -> Result<ArrayRef> {
-            let parts = std::mem::take(parts);
-            let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
-            Ok(if parts.is_empty() { new_empty_array(data_type) } else { concat(&parts)? })
-        };
-        let columns = self.columns.iter_mut().zip(types).map(join).collect::<Result<Vec<_>>>()?;
-        self.keep_from(count, &columns)?;
-        let nulls = lengths.contains(&0).then(|| lengths.iter().map(|length| *length > 0).collect());
-        Ok(Grouped { columns, rows, offsets, nulls })
+    /// Takes the rows of the groups `emit`, and says how many groups these are; those of the others stay, under new numbers.
+    fn take(&mut self, emit: EmitTo) -> Result<(GroupedRows, usize)> {
+        let all = std::mem::take(&mut self.count);
+        let EmitTo::First(first) = emit else { return Ok((self.rows.take_all(), all)) };
+        self.count = all - first;
+        Ok((self.rows.take_first(first, all)?, first))
     }
 
     /// Values and keys as the lists that one stage hands to the next.
@@ -187,58 +132,54 @@ impl Lists {
         Ok(states)
     }
 
-    /// Keeps the groups from `first` on, under new numbers.
-    fn keep_from(&mut self, first: usize, columns: &[ArrayRef]) -> Result<()> {
-        let groups = std::mem::take(&mut self.groups);
-        self.bytes = 0;
-        self.count = self.count.saturating_sub(first);
-        if self.count == 0 {
-            return Ok(());
-        }
-        let rows = groups.iter().enumerate().filter(|(_, group)| **group as usize >= first);
-        let rows = UInt32Array::from_iter_values(rows.map(|(row, _)| row as u32));
-        let kept = columns.iter().map(|column| take(column, &rows, None)).collect::<Result<Vec<_>, _>>()?;
-        self.add(kept, rows.values().iter().map(|row| groups[*row as usize] - first as u32))
+    fn converter(&self) -> Result<RowConverter> {
+        let fields = self.keys.iter().zip(&self.order);
+        let fields = fields.map(|(key, order)| SortField::new_with_options(key.data_type().clone(), *order));
+        Ok(RowConverter::new(fields.collect())?)
     }
+}
+
+/// A group without a row has no list.
+fn without_rows(offsets: &OffsetBuffer<i32>) -> Option<NullBuffer> {
+    let has = |range: &[i32]| range[1] > range[0];
+    let any = offsets.windows(2).any(|range| !has(range));
+    any.then(|| offsets.windows(2).map(has).collect())
 }
 
 /// Rows that are put in order at a time, if no list is longer: their keys fit into a near cache, and the keys of all rows never
 /// stand in memory as bytes together.
 const PORTION: i32 = if cfg!(test) { 64 } else { 1 << 14 };
 
-/// Puts the rows of each group in order by the columns behind the first.
-fn sort(grouped: &mut Grouped, converter: &RowConverter) -> Result<()> {
-    let mut offsets: &[i32] = &grouped.offsets;
+/// The place of each row when the rows of each list are in order by `keys`; rows that are equal in them stay in their order.
+fn places(keys: &[ArrayRef], mut offsets: &[i32], converter: &RowConverter) -> Result<Vec<u32>> {
+    let mut places = vec![0; offsets[offsets.len() - 1] as usize];
     while let [first, .., last] = *offsets {
         let end = if last - first <= PORTION { last } else { first + PORTION };
         // whole lists, and at least one
         let lists = offsets.partition_point(|offset| *offset <= end).max(2);
-        let rows = &mut grouped.rows[first as usize..offsets[lists - 1] as usize];
-        let unsorted = UInt32Array::from(rows.to_vec());
-        let keys = grouped.columns[1..].iter().map(|key| take(key, &unsorted, None)).collect::<Result<Vec<_>, _>>()?;
+        let places = &mut places[first as usize..offsets[lists - 1] as usize];
+        let keys: Vec<ArrayRef> = keys.iter().map(|key| key.slice(first as usize, places.len())).collect();
         let keys = converter.convert_columns(&keys)?;
         // most rows differ in the first bytes of their keys, which are cheaper to compare than what they stand for
-        let start = |place: usize| {
-            let bytes = keys.row(place);
+        let start = |row: usize| {
+            let bytes = keys.row(row);
             let bytes = bytes.as_ref();
             let mut word = [0; 8];
             let length = bytes.len().min(8);
             word[..length].copy_from_slice(&bytes[..length]);
-            (u64::from_be_bytes(word), place as u32)
+            (u64::from_be_bytes(word), row as u32)
         };
-        let mut starts: Vec<(u64, u32)> = (0..rows.len()).map(start).collect();
+        let mut starts: Vec<(u64, u32)> = (0..places.len()).map(start).collect();
         for range in offsets[..lists].windows(2) {
             let range = (range[0] - first) as usize..(range[1] - first) as usize;
-            starts[range].sort_unstable_by(|(word, place), (other_word, other)| {
-                word.cmp(other_word)
-                    .then_with(|| keys.row(*place as usize).cmp(&keys.row(*other as usize)))
-                    .then_with(|| place.cmp(other))
+            sort(&mut starts[range], |ties| {
+                ties.sort_by(|(_, row), (_, other)| keys.row(*row as usize).cmp(&keys.row(*other as usize)));
             });
         }
-        rows.iter_mut().zip(&starts).for_each(|(row, (_, place))| *row = unsorted.value(*place as usize));
+        (first as u32..).zip(&starts).for_each(|(place, (_, row))| places[*row as usize] = place);
         offsets = &offsets[lists - 1..];
     }
-    Ok(())
+    Ok(places)
 }
 
 impl GroupsAccumulator for Lists {
@@ -251,31 +192,33 @@ impl GroupsAccumulator for Lists {
     ) -> Result<()> {
         self.count = total_num_groups;
         let groups = group_indices.iter().map(|group| *group as u32);
-        let Some(wanted) = self.wanted(&values[0], opt_filter)? else { return self.add(values.to_vec(), groups) };
+        let Some(wanted) = self.wanted(&values[0], opt_filter)? else {
+            return self.rows.add(values, &groups.collect::<Vec<_>>());
+        };
+        if wanted.true_count() == 0 {
+            return Ok(());
+        }
         let columns = values.iter().map(|column| filter(column, &wanted)).collect::<Result<Vec<_>, _>>()?;
-        let groups: Vec<u32> =
-            groups.zip(wanted.values()).filter(|(_, wanted)| *wanted).map(|(group, _)| group).collect();
-        self.add(columns, groups.into_iter())
+        let groups = groups.zip(wanted.values()).filter(|(_, wanted)| *wanted).map(|(group, _)| group);
+        self.rows.add(&columns, &groups.collect::<Vec<_>>())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let mut grouped = self.take(emit_to)?;
-        if !self.order.is_empty() {
-            let fields = self.keys.iter().zip(&self.order);
-            let fields =
-                fields.map(|(key, order)| SortField::new_with_options(key.data_type().clone(), *order)).collect();
-            sort(&mut grouped, &RowConverter::new(fields)?)?;
-            grouped.columns.truncate(1);
-        }
-        let values = take(&grouped.columns[0], &UInt32Array::from(grouped.rows), None)?;
-        Ok(Arc::new(lists(values, grouped.offsets, grouped.nulls)?))
+        let (rows, count) = self.take(emit_to)?;
+        let Grouped { mut columns, offsets } = if self.keys.is_empty() {
+            rows.group(count)?
+        } else {
+            let converter = self.converter()?;
+            rows.group_in_order(count, &|keys, offsets| places(keys, offsets, &converter))?
+        };
+        let nulls = without_rows(&offsets);
+        Ok(Arc::new(lists(columns.remove(0), offsets, nulls)?))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let Grouped { columns, rows, offsets, nulls } = self.take(emit_to)?;
-        let rows = UInt32Array::from(rows);
-        let columns = columns.iter().map(|column| take(column, &rows, None)).collect::<Result<Vec<_>, _>>()?;
-        self.states(columns, &offsets, nulls)
+        let (rows, count) = self.take(emit_to)?;
+        let Grouped { columns, offsets } = rows.group(count)?;
+        self.states(columns, &offsets, without_rows(&offsets))
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
@@ -301,7 +244,7 @@ impl GroupsAccumulator for Lists {
         if let Some(keys) = states.get(1) {
             columns.extend(inner(keys).as_struct().columns().iter().cloned());
         }
-        self.add(columns, groups)
+        self.rows.add(&columns, &groups.collect::<Vec<_>>())
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
@@ -310,9 +253,9 @@ impl GroupsAccumulator for Lists {
         self.states(values.to_vec(), &offsets, nulls)
     }
 
-    /// Half more than what is held: while the lists are made, there are also the places of all rows and one column twice.
+    /// Half more than what is held: while lists are made, they stand beside the rows that are not in them yet.
     fn size(&self) -> usize {
-        (self.bytes + self.groups.capacity() * size_of::<u32>()) / 2 * 3
+        self.rows.size() / 2 * 3
     }
 }
 

@@ -6,6 +6,7 @@ mod corpus;
 mod drift;
 mod early_sort;
 mod faults;
+mod grouped_rows;
 mod hash;
 mod histories;
 mod inspect;
