@@ -43,7 +43,6 @@ with
     candidates as (
         select
             user_id,
-            count(*) as candidates,
             array_agg(
                 named_struct('item_id', item['item_id'], 'score', item['score'], 'ranker_rank', ranker_rank)
                 order by ranker_rank
@@ -73,14 +72,19 @@ with
         where $hard_has_margin
         group by c.sample_id
     ),
-    -- of each positive, the candidates that score low enough for it; without a margin, all of its user
+    samples_of_users as (
+        select user_id, array_agg(sample_id) as samples
+        from hard_positives
+        group by user_id
+    ),
+    -- what each user's positives draw from together, or with a margin each positive for itself
     offered as (
-        select c.sample_id, u.candidates, u.items
-        from hard_positives as c
-        join candidates as u on c.user_id = u.user_id
+        select s.samples, u.items
+        from samples_of_users as s
+        join candidates as u on s.user_id = u.user_id
         where not $hard_has_margin
         union all
-        select sample_id, count(*) as candidates, array_agg(item order by item['ranker_rank']) as items
+        select make_array(sample_id) as samples, array_agg(item order by item['ranker_rank']) as items
         from (
             select s.sample_id, c.ceiling, unnest(u.items) as item
             from hard_positives as s
@@ -90,34 +94,20 @@ with
         where $hard_has_margin and keep('margin', coalesce(item['score'] <= ceiling, false))
         group by sample_id
     ),
-    draws as (
-        select sample_id, candidates, items, unnest(range(0, $hard_per_positive)) as draw
-        from offered
-    ),
-    -- cut into as many parts as there are draws, and each draw takes one of its part: never one twice
-    parts as (
-        select
-            *,
-            draw * candidates / $hard_per_positive as part_start,
-            (draw + 1) * candidates / $hard_per_positive as part_end
-        from draws
-    ),
+    -- one row a positive: the first of its candidates, or one of each of as many parts of them as there are draws
     drawn as (
         select
-            sample_id,
-            items[
-                case
-                    when $hard_top then draw
-                    else part_start + stable_hash($seed, 'hard', sample_id, draw) % greatest(part_end - part_start, 1)
-                end
-                + 1
-            ] as item
-        from parts
-        where case when $hard_top then draw < candidates else part_end > part_start end
+            unnest(samples) as sample_id,
+            unnest(sample_parts(stable_hash($seed, 'hard'), samples, items, $hard_per_positive, $hard_top)) as items
+        from offered
+    ),
+    draws as (
+        select sample_id, unnest(items) as item
+        from drawn
     ),
     taken as (
         select sample_id, item['item_id'] as item_id, item['score'] as score, item['ranker_rank'] as ranker_rank
-        from drawn
+        from draws
     ),
     spread as (
         select

@@ -24,6 +24,7 @@ use super::listing::Listing;
 use super::lists::OwnList;
 use super::memory::Pool;
 use super::one_step::ListsInOneStep;
+use super::parts::SampleParts;
 use super::ranker::RankerFunction;
 use super::schema::read_schema;
 use super::table::FilesTable;
@@ -102,6 +103,7 @@ impl Warehouse {
             ScalarUDF::new_from_impl(Histories::default()),
             ScalarUDF::new_from_impl(AsOf::default()),
             ScalarUDF::new_from_impl(OwnList::default()),
+            ScalarUDF::new_from_impl(SampleParts::default()),
             ScalarUDF::new_from_impl(Keep::new(dropped.clone())),
         ] {
             context.register_udf(function);
