@@ -16,6 +16,7 @@ mod lists;
 mod memory;
 mod one_step;
 mod ordered_runs;
+mod own_rows;
 mod parts;
 mod ranker;
 mod schema;

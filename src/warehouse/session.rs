@@ -24,6 +24,7 @@ use super::listing::Listing;
 use super::lists::OwnList;
 use super::memory::Pool;
 use super::one_step::ListsInOneStep;
+use super::own_rows::OwnRowsBeforeSort;
 use super::parts::SampleParts;
 use super::ranker::RankerFunction;
 use super::schema::read_schema;
@@ -95,6 +96,7 @@ impl Warehouse {
             .with_default_features()
             .with_physical_optimizer_rule(Arc::new(ListsInOneStep))
             .with_physical_optimizer_rule(Arc::new(SortBeforeUnnest))
+            .with_physical_optimizer_rule(Arc::new(OwnRowsBeforeSort))
             .build();
         let context = SessionContext::new_with_state(state);
         let dropped = Dropped::default();
