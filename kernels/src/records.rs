@@ -9,7 +9,7 @@ const CHUNK: Range<usize> = 1 << 8..1 << 17;
 
 /// Records of one width, each of a group: its first byte is ours.
 ///
-/// They lie in buckets of [`GROUPS`] groups. So each is copied twice, when it comes and when its group is given out, and both times between
+/// They lie in buckets of a few groups. So each is copied twice, when it comes and when its group is given out, and both times between
 /// places that are in a near cache; to take the values of each group from where they came costs a way to memory for each.
 #[derive(Debug)]
 pub struct Records {

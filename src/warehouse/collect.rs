@@ -112,8 +112,8 @@ impl Lists {
     fn take(&mut self, emit: EmitTo) -> Result<(GroupedRows, usize)> {
         let all = std::mem::take(&mut self.count);
         let EmitTo::First(first) = emit else { return Ok((self.rows.take_all(), all)) };
-        self.count = all - first;
-        Ok((self.rows.take_first(first, all)?, first))
+        self.count = all.saturating_sub(first);
+        Ok((self.rows.take_first(first, all.max(first))?, first))
     }
 
     /// Values and keys as the lists that one stage hands to the next.
