@@ -253,7 +253,7 @@ fn a_full_disk_for_what_sql_or_training_spills_is_told_and_the_run_goes_on_when_
     let Some(disk) = Disk::mount(world.disk().join("spill"), 64) else { return };
     let spill = format!("samples.spill={}", disk.0.display());
     let small =
-        ["--date", "2026-11-20", "--set", &spill, "--set", "samples.memory=80MiB", "--set", "samples.threads=1"];
+        ["--date", "2026-11-20", "--set", &spill, "--set", "samples.memory=48MiB", "--set", "samples.threads=1"];
     let ran = world.job(&["samples"], &small).expect(75);
     assert!(told(&ran).contains("cannot spill to disk") && told(&ran).contains("make room"), "{}", told(&ran));
     disk.grow(512 << 10);
