@@ -77,10 +77,6 @@ impl Bucket {
         self.open.capacity()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.full.iter().chain([&self.open]).flat_map(|chunk| chunk.chunks_exact(self.width))
-    }
-
     /// The place of each record when those of each group stand together, and where each of the `groups` groups begins and the last ends.
     pub fn places(&self, groups: usize) -> (Vec<u32>, Vec<i32>) {
         let mut ends = vec![0i32; groups + 1];
@@ -133,10 +129,12 @@ impl Bucket {
     /// Sets, in a row of bits that begins with the lowest of the first byte, those at the places of the records that have a bit of `mask` set
     /// in the byte `at`.
     pub fn place_bits(&self, at: usize, mask: u8, places: &[u32], bits: &mut [u8]) {
-        for (record, place) in self.iter().zip(places) {
+        let mut places = places.iter();
+        self.each(|record| {
+            let place = places.next().expect("a place for each record");
             let set = u8::from(record[at] & mask != 0);
             bits[*place as usize / 8] |= set << (place % 8);
-        }
+        });
     }
 }
 

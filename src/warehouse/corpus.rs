@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 use super::hash::hash_columns;
 use super::histories::range_of;
 use super::lists::lists;
+use super::sample_draws::drawn_for_samples;
 use super::types::{list_of, sql_name};
 use crate::error::{Error, Result};
 use crate::kernels::draws::{AliasTable, NumberSet};
@@ -245,36 +246,28 @@ impl Loaded {
     }
 
     fn unknown(&self, columns: &[ArrayRef]) -> DfResult<ListArray> {
-        let (keys, counts) = (cast(&columns[0], &DataType::Int64)?, cast(&columns[3], &DataType::Int64)?);
-        let (keys, counts) = (keys.as_primitive::<Int64Type>(), counts.as_primitive::<Int64Type>());
-        let (samples, known) = (columns[1].as_list::<i32>(), columns[2].as_list::<i32>());
-        let (ids, prints) = (samples.values().as_primitive::<Int64Type>(), fingerprints(known.values())?);
-        let (mut of_user, mut drawn, mut ends) = (NumberSet::default(), Vec::new(), vec![0i32]);
-        for row in 0..samples.len() {
-            let count = if keys.is_null(row) || counts.is_null(row) { 0 } else { counts.value(row).max(0) as u64 };
-            let key = mix((keys.value(row) as u64).wrapping_add(GOLDEN));
-            let knows = range_of(known, row);
-            if known.values().null_count() == 0 {
-                of_user.fill(&prints[knows]);
-            } else {
-                let valid = knows.filter(|at| known.values().is_valid(*at));
-                of_user.fill(&valid.map(|at| prints[at]).collect::<Vec<_>>());
-            }
-            for at in range_of(samples, row) {
-                if ids.is_valid(at) {
-                    self.table.draw_unknown(mix(key ^ ids.value(at) as u64), count, &self.prints, &of_user, &mut drawn);
+        let known = columns[2].as_list::<i32>();
+        let prints = fingerprints(known.values())?;
+        // what the user of one row knows
+        let (mut of_user, mut filled_for) = (NumberSet::default(), None);
+        drawn_for_samples(
+            DRAWING_FUNCTIONS[Draws::Unknown as usize],
+            [&columns[0], &columns[1], &columns[3]],
+            |row, key, count, drawn| {
+                if filled_for != Some(row) {
+                    let knows = range_of(known, row);
+                    if known.values().null_count() == 0 {
+                        of_user.fill(&prints[knows]);
+                    } else {
+                        let valid = knows.filter(|at| known.values().is_valid(*at));
+                        of_user.fill(&valid.map(|at| prints[at]).collect::<Vec<_>>());
+                    }
+                    filled_for = Some(row);
                 }
-                let Ok(end) = i32::try_from(drawn.len()) else {
-                    return exec_err!(
-                        "sample_unknown draws more items at once than the 2147483647 that lists may hold"
-                    );
-                };
-                ends.push(end);
-            }
-        }
-        let draws = lists(Arc::new(Int32Array::from(drawn)), OffsetBuffer::new(ends.into()), None)?;
-        let of_samples = OffsetBuffer::from_lengths((0..samples.len()).map(|row| range_of(samples, row).len()));
-        lists(Arc::new(draws), of_samples, None)
+                self.table.draw_unknown(key, count, &self.prints, &of_user, drawn);
+            },
+            |drawn| Ok(Arc::new(Int32Array::from(drawn))),
+        )
     }
 
     /// Numbers of items, which must be of this corpus.

@@ -19,6 +19,7 @@ mod ordered_runs;
 mod own_rows;
 mod parts;
 mod ranker;
+mod sample_draws;
 mod schema;
 mod session;
 mod table;

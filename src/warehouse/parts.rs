@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, UInt32Array};
-use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::{cast, take};
-use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::histories::range_of;
-use super::lists::lists;
+use super::sample_draws::drawn_for_samples;
 use super::types::{list_of, sql_name};
 use crate::kernels::random::{GOLDEN, mix};
 
@@ -58,32 +57,20 @@ impl ScalarUDFImpl for SampleParts {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let columns = ColumnarValue::values_to_arrays(&args.args)?;
-        let (keys, counts) = (cast(&columns[0], &DataType::Int64)?, cast(&columns[3], &DataType::Int64)?);
-        let (keys, counts) = (keys.as_primitive::<Int64Type>(), counts.as_primitive::<Int64Type>());
-        let (samples, items, top) = (columns[1].as_list::<i32>(), columns[2].as_list::<i32>(), columns[4].as_boolean());
-        let ids = samples.values().as_primitive::<Int64Type>();
-        let (mut drawn, mut ends) = (Vec::new(), vec![0i32]);
-        for row in 0..samples.len() {
-            let known = keys.is_valid(row) && counts.is_valid(row) && top.is_valid(row);
-            let count = if known { counts.value(row).max(0) as u64 } else { 0 };
-            let key = mix((keys.value(row) as u64).wrapping_add(GOLDEN));
-            let list = range_of(items, row);
-            for at in range_of(samples, row) {
-                if ids.is_valid(at) && known {
-                    let key = mix(key ^ ids.value(at) as u64);
-                    let places = draws(key, list.len() as u64, count, top.value(row));
-                    drawn.extend(places.map(|place| list.start as u32 + place as u32));
-                }
-                let Ok(end) = i32::try_from(drawn.len()) else {
-                    return exec_err!("sample_parts draws more items at once than the 2147483647 that lists may hold");
-                };
-                ends.push(end);
-            }
-        }
-        let values = take(items.values(), &UInt32Array::from(drawn), None)?;
-        let drawn = lists(values, OffsetBuffer::new(ends.into()), None)?;
-        let of_samples = OffsetBuffer::from_lengths((0..samples.len()).map(|row| range_of(samples, row).len()));
-        Ok(ColumnarValue::Array(Arc::new(lists(Arc::new(drawn), of_samples, None)?)))
+        let (items, top) = (columns[2].as_list::<i32>(), columns[4].as_boolean());
+        let drawn = drawn_for_samples(
+            self.name(),
+            [&columns[0], &columns[1], &columns[3]],
+            |row, key, count, drawn| {
+                let list = range_of(items, row);
+                // nothing where it is not known which
+                let count = if top.is_valid(row) { count } else { 0 };
+                let places = draws(key, list.len() as u64, count, top.value(row));
+                drawn.extend(places.map(|place| list.start as u32 + place as u32));
+            },
+            |drawn| Ok(take(items.values(), &UInt32Array::from(drawn), None)?),
+        )?;
+        Ok(ColumnarValue::Array(Arc::new(drawn)))
     }
 }
 
