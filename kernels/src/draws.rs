@@ -37,7 +37,9 @@ impl AliasTable {
         let place = u128::from(bits) * self.slots.len() as u128;
         let (slot, rest) = ((place >> 64) as usize, ((place as u64) >> 32) as u32);
         let (keep, alias) = self.slots[slot];
-        if rest < keep { slot as u32 } else { alias }
+        // which of both is as good as random: a branch would be foretold wrong every other time
+        let itself = u32::from(rest < keep).wrapping_neg();
+        (slot as u32 & itself) | (alias & !itself)
     }
 
     /// Appends the first `count` slots of the stream of `key`, in order of the slots, without those whose number in `numbers` is known.

@@ -32,7 +32,8 @@ async fn digests(store: &Store) -> Vec<(String, String)> {
     all
 }
 
-#[tokio::test]
+// more threads than one: it waits for another that needs the runtime too
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_options_write_the_same_bytes_on_any_number_of_threads() {
     let (first, facts) = generated("same-a", &small()).await;
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();

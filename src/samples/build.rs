@@ -219,21 +219,23 @@ impl Checks {
         // rows are sorted by the key, so equal ones stand side by side
         let at: Vec<usize> = shape.key.iter().filter_map(|name| shape.schema.index_of(name).ok()).collect();
         let keys = chunk.project(&at)?;
-        let keys = match self.last_key.take() {
-            Some(last) => concat_batches(&keys.schema(), [&last, &keys])?,
-            None => keys,
-        };
-        let pairs = keys.num_rows() - 1;
-        let mut equal = BooleanArray::from(vec![true; pairs]);
-        for column in keys.columns() {
-            equal = and(&equal, &not(&distinct(&column.slice(0, pairs), &column.slice(1, pairs))?)?)?;
+        let rows = keys.num_rows();
+        if let Some(last) = self.last_key.replace(keys.slice(rows - 1, 1))
+            && equal_rows(&last, &keys.slice(0, 1))?.value(0)
+        {
+            self.repeats(&keys, 0, 1);
         }
-        self.duplicates += equal.true_count() as u64;
-        if let (None, Some(row)) = (&self.example, (0..pairs).find(|row| equal.value(*row))) {
-            self.example = Some(row_as_text(&keys, row));
+        let equal = equal_rows(&keys.slice(0, rows - 1), &keys.slice(1, rows - 1))?;
+        if let Some(row) = equal.values().set_indices().next() {
+            self.repeats(&keys, row, equal.true_count() as u64);
         }
-        self.last_key = Some(keys.slice(pairs, 1));
         Ok(())
+    }
+
+    /// Counts rows that repeat the key of the row before; `keys` has the first of them.
+    fn repeats(&mut self, keys: &RecordBatch, row: usize, rows: u64) {
+        self.duplicates += rows;
+        self.example.get_or_insert_with(|| row_as_text(keys, row));
     }
 
     fn verdict(&self, job: &Job, file: &SqlFile, shape: &Shape) -> Result<()> {
@@ -287,4 +289,13 @@ impl Checks {
             .collect();
         if windows.is_empty() { String::new() } else { format!(" (read: {})", windows.join(", ")) }
     }
+}
+
+/// Which rows of `left` are those of `right`; null equals null.
+fn equal_rows(left: &RecordBatch, right: &RecordBatch) -> Result<BooleanArray, DataFusionError> {
+    let mut equal = BooleanArray::from(vec![true; left.num_rows()]);
+    for (left, right) in left.columns().iter().zip(right.columns()) {
+        equal = and(&equal, &not(&distinct(left, right)?)?)?;
+    }
+    Ok(equal)
 }

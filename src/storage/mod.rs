@@ -4,6 +4,7 @@ mod blame;
 mod credentials;
 #[cfg(test)]
 pub mod damage;
+mod encode;
 #[cfg(fail_points)]
 mod fail;
 mod files;

@@ -9,6 +9,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 
+use super::encode::FileEncoder;
 use super::{FileEntry, ObjectWriter, Store};
 use crate::error::{Error, Result};
 
@@ -45,7 +46,7 @@ impl Write for Pending {
 }
 
 struct OpenFile {
-    encoder: ArrowWriter<Pending>,
+    encoder: FileEncoder<Pending>,
     object: ObjectWriter,
     rows: u64,
 }
@@ -56,7 +57,6 @@ pub struct ShardWriter {
     store: Store,
     folder: String,
     schema: SchemaRef,
-    properties: WriterProperties,
     rows_per_file: u64,
     /// Number of files, where their names carry it.
     of: Option<usize>,
@@ -69,12 +69,10 @@ pub struct ShardWriter {
 
 impl ShardWriter {
     pub fn new(store: &Store, folder: &str, schema: SchemaRef, rows_per_file: u64) -> Self {
-        let properties = properties().set_max_row_group_row_count(Some(131_072)).build();
         ShardWriter {
             store: store.clone(),
             folder: folder.to_string(),
             schema,
-            properties,
             rows_per_file: rows_per_file.max(1),
             of: None,
             name: None,
@@ -109,6 +107,7 @@ impl ShardWriter {
             let take = ((self.rows_per_file - file.rows) as usize).min(batch.num_rows() - at);
             file.encoder
                 .write(&batch.slice(at, take))
+                .await
                 .map_err(|error| Error::internal(format!("cannot encode {}", file.object.key())).caused_by(error))?;
             file.rows += take as u64;
             at += take;
@@ -122,6 +121,7 @@ impl ShardWriter {
         let Some(file) = self.open.as_mut() else { return Ok(()) };
         file.encoder
             .finish()
+            .await
             .map_err(|error| Error::internal(format!("cannot encode {}", file.object.key())).caused_by(error))?;
         self.drain().await?;
         let file = self.open.take().expect("it is open");
@@ -144,7 +144,7 @@ impl ShardWriter {
             Some(name) => format!("{}/{name}", self.folder),
             None => format!("{}/part-{:05}{of}.parquet", self.folder, self.done.len()),
         };
-        let encoder = ArrowWriter::try_new(self.pending.clone(), self.schema.clone(), Some(self.properties.clone()))
+        let encoder = FileEncoder::try_new(self.pending.clone(), self.schema.clone(), properties().build())
             .map_err(|error| Error::internal(format!("cannot encode {key}")).caused_by(error))?;
         self.open = Some(OpenFile { encoder, object: ObjectWriter::new(&self.store, key), rows: 0 });
         Ok(())

@@ -30,7 +30,7 @@ struct Loaded {
     /// What stands for an item where it is looked for among others: see [`fingerprints`].
     prints: ScalarBuffer<i64>,
     /// Chance of each item to be what one draw yields.
-    probabilities: Vec<f64>,
+    probabilities: Float64Array,
     table: AliasTable,
 }
 
@@ -58,7 +58,7 @@ impl Corpus {
             Error::internal("cannot hash the items of item_frequency").caused_by(error.strip_backtrace())
         })?;
         let table = AliasTable::new(&weights);
-        let probabilities = weights.iter().map(|weight| weight / total).collect();
+        let probabilities = Float64Array::from_iter_values(weights.iter().map(|weight| weight / total));
         let _ = self.loaded.set(Loaded { items, prints, probabilities, table });
         Ok(())
     }
@@ -219,11 +219,7 @@ impl ScalarUDFImpl for DrawingFunction {
             Draws::Items => Arc::new(corpus.items(&columns)?),
             Draws::Unknown => Arc::new(corpus.unknown(&columns)?),
             Draws::Item => take(&corpus.items, &corpus.numbers(&columns[0])?, None)?,
-            Draws::Probability => {
-                let numbers = corpus.numbers(&columns[0])?;
-                let of = |number: Option<u32>| number.map(|number| corpus.probabilities[number as usize]);
-                Arc::new(numbers.iter().map(of).collect::<Float64Array>())
-            }
+            Draws::Probability => take(&corpus.probabilities, &corpus.numbers(&columns[0])?, None)?,
         }))
     }
 }
@@ -273,8 +269,11 @@ impl Loaded {
     /// Numbers of items, which must be of this corpus.
     fn numbers(&self, column: &ArrayRef) -> DfResult<UInt32Array> {
         let numbers = column.as_primitive::<Int32Type>();
-        let outside = |number: &i32| *number as u32 as usize >= self.items.len();
-        if let Some(number) = numbers.iter().flatten().find(outside) {
+        let inside = |number: &i32| (*number as u32 as usize) < self.items.len();
+        // what stands under a null may be anything; a whole column is looked at faster than its first number outside is found
+        if !numbers.values().iter().fold(true, |all, number| all & inside(number))
+            && let Some(number) = numbers.iter().flatten().find(|number| !inside(number))
+        {
             return exec_err!(
                 "found item number {number} in a corpus of {} items; only sample_unknown gives numbers",
                 self.items.len()
@@ -288,7 +287,7 @@ impl Loaded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datafusion::arrow::array::{Float64Array, Int64Array, StringArray};
+    use datafusion::arrow::array::{Int64Array, StringArray};
 
     fn rows(ids: ArrayRef, weights: &[f64]) -> Vec<RecordBatch> {
         let weights: ArrayRef = Arc::new(Float64Array::from(weights.to_vec()));
@@ -357,7 +356,7 @@ mod tests {
         corpus.load(&rows(Arc::new(StringArray::from(vec!["b", "c", "a"])), &[1.0, 6.0, 3.0])).unwrap();
         let corpus = corpus.loaded().unwrap();
         assert_eq!(corpus.items.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["a", "b", "c"]);
-        assert_eq!(corpus.probabilities, [0.3, 0.1, 0.6]);
+        assert_eq!(corpus.probabilities.values().to_vec(), [0.3, 0.1, 0.6]);
         let mut known = datafusion::arrow::array::ListBuilder::new(datafusion::arrow::array::StringBuilder::new());
         known.append_value([Some("c"), Some("nothing of the corpus")]);
         let draws = unknown(corpus, int_lists(&[Some(vec![Some(1)])]), Arc::new(known.finish()), 1000);

@@ -25,9 +25,14 @@ pub fn drawn_for_samples<T>(
     let (keys, counts) = (keys.as_primitive::<Int64Type>(), counts.as_primitive::<Int64Type>());
     let samples = samples.as_list::<i32>();
     let ids = samples.values().as_primitive::<Int64Type>();
-    let (mut drawn, mut ends) = (Vec::new(), vec![0i32]);
+    let count_of = |row| if keys.is_null(row) || counts.is_null(row) { 0 } else { counts.value(row).max(0) as u64 };
+    // as large as it gets from the start: to grow would copy what is there, into memory that the kernel has to clear
+    let of_row = |row| count_of(row).saturating_mul(range_of(samples, row).len() as u64);
+    let most = (0..samples.len()).map(of_row).fold(0, u64::saturating_add);
+    let mut drawn = Vec::with_capacity(most.min(i32::MAX as u64) as usize);
+    let mut ends = vec![0i32];
     for row in 0..samples.len() {
-        let count = if keys.is_null(row) || counts.is_null(row) { 0 } else { counts.value(row).max(0) as u64 };
+        let count = count_of(row);
         let key = mix((keys.value(row) as u64).wrapping_add(GOLDEN));
         for at in range_of(samples, row) {
             if ids.is_valid(at) {
