@@ -65,7 +65,13 @@ pub struct NumberSet {
     filling: u32,
     /// Bits of a place, of those that this filling uses.
     bits: u32,
+    /// For each number a bit, of [`MARKS`] times as many as there are places. Most numbers that are asked for are not there, and few of those find
+    /// their bit set, so that the processor foretells the answer; whether a place is taken it does not.
+    marks: Vec<u64>,
 }
+
+/// Bits in [`NumberSet::marks`] for each place.
+const MARKS: u32 = 8;
 
 impl NumberSet {
     /// Holds these numbers in place of those before.
@@ -77,14 +83,25 @@ impl NumberSet {
             self.filling = 0;
         }
         self.filling += 1;
+        self.marks.clear();
+        self.marks.resize(((MARKS << self.bits) / u64::BITS) as usize, 0);
         for number in numbers {
             let place = self.find(*number);
             self.places[place] = (*number, self.filling);
+            let (word, bit) = self.mark(*number);
+            self.marks[word] |= bit;
         }
     }
 
     pub fn has(&self, number: i64) -> bool {
-        self.places[self.find(number)].1 == self.filling
+        let (word, bit) = self.mark(number);
+        self.marks[word] & bit != 0 && self.places[self.find(number)].1 == self.filling
+    }
+
+    /// The word and the bit in it that a number marks.
+    fn mark(&self, number: i64) -> (usize, u64) {
+        let mark = (number as u64).wrapping_mul(GOLDEN) >> (64 - self.bits - MARKS.trailing_zeros());
+        ((mark / u64::from(u64::BITS)) as usize, 1 << (mark % u64::from(u64::BITS)))
     }
 
     /// Where a number is, or the free place for it.
