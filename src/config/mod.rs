@@ -43,7 +43,7 @@ pub use samples::{AuditLevel, AuditLimits, Samples};
 pub use size::ByteSize;
 pub use sources::{ColumnType, Days, Format, Missing, Source};
 pub use telemetry::{Lineage, Metrics};
-pub use training::{EarlyStopping, LogQ, OwnInList, Training, Validation, ValidationSplit};
+pub use training::{AccidentalHits, EarlyStopping, LogQ, OwnInList, Training, Validation, ValidationSplit};
 pub use warm_start::{StartFrom, WarmStart};
 
 /// The version of the config's own format that this program reads.

@@ -66,6 +66,10 @@ pub struct Training {
     /// Largest norm of the dense gradient in one step; 0 is no limit. The tables need none: their optimizers divide each row's
     /// gradient by its own size.
     pub clip: f64,
+    /// What becomes of a negative that its row's user likes, by another positive of his: `mask` takes it out of the row's loss. `keep` leaves it there
+    /// like any other item, as noise contrastive estimation has it: what many of a user's positives share as negative then has a bounded best score,
+    /// and not the higher the better. The row's own item is never its negative.
+    pub accidental_hits: AccidentalHits,
     /// Share of the values of a history that are left out at random while training: makes it robust to short ones.
     pub history_dropout: f64,
     /// What becomes of the positive's own item in a history of its user while training: `drop` takes it out, for histories
@@ -116,6 +120,7 @@ impl Default for Training {
             table_decay: 0.0,
             vector_decay: 0.0,
             clip: 1.0,
+            accidental_hits: AccidentalHits::Mask,
             history_dropout: 0.0,
             target_in_history: OwnInList::Keep,
             user_in_audience: OwnInList::Keep,
@@ -128,6 +133,15 @@ impl Default for Training {
             threads: 0,
         }
     }
+}
+
+/// What becomes of an item that the user of a row likes among the row's negatives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AccidentalHits {
+    #[default]
+    Mask,
+    Keep,
 }
 
 /// What becomes of one end of a positive in a list that the other end has.

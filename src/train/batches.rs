@@ -4,7 +4,7 @@ use super::data::Data;
 use super::mining::Mined;
 use super::order::Order;
 use super::random;
-use crate::config::{LossKind, OwnInList, Training};
+use crate::config::{AccidentalHits, LossKind, OwnInList, Training};
 use crate::features::{Encoded, EncodedColumn, Encoding, FeatureBatch, LayerSpec, NormalizationSpec, TowerSpec};
 
 /// One step's input, as [`crate::kernels::softmax::SoftmaxInputs`] orders it: shared items up to S, the positives and the random
@@ -150,8 +150,8 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// For each row the shared columns, of those that are negatives at all, whose item its user likes: his other positives, and its own
-    /// item in other columns.
+    /// For each row the shared columns, of those that are negatives at all, whose item its user likes: his other positives unless these are kept,
+    /// and its own item in other columns.
     fn masked(
         &mut self,
         rows: &[u32],
@@ -169,7 +169,11 @@ impl<'a> Batches<'a> {
         }
         let (mut offsets, mut columns) = (vec![0], Vec::new());
         for (own, row) in positives.iter().zip(rows) {
-            let liked = self.data.liked.of(self.data.user_of[*row as usize] as usize);
+            let own_item = [shared[*own as usize]];
+            let liked = match self.training.accidental_hits {
+                AccidentalHits::Mask => self.data.liked.of(self.data.user_of[*row as usize] as usize),
+                AccidentalHits::Keep => &own_item,
+            };
             let mut last = None;
             for item in liked.iter().filter(|item| last.replace(**item) != Some(**item)) {
                 let mut at = self.first_column[*item as usize];

@@ -279,7 +279,8 @@ impl Loaded {
                 self.items.len()
             );
         }
-        let values = numbers.values().iter().map(|number| *number as u32).collect();
+        // none is negative, but for what stands under a null
+        let values = ScalarBuffer::from(numbers.values().inner().clone());
         Ok(UInt32Array::new(values, numbers.nulls().cloned()))
     }
 }

@@ -1,8 +1,10 @@
 //! How functions make lists, and `own_list(list)`, which makes one of a view.
 
-use datafusion::arrow::array::{Array, ArrayRef, ListArray, UInt32Array};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, MutableArrayData, make_array};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
-use datafusion::arrow::compute::{cast, take};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
@@ -47,8 +49,40 @@ impl ScalarUDFImpl for OwnList {
         let columns = ColumnarValue::values_to_arrays(&args.args)?;
         let column = &columns[0];
         Ok(ColumnarValue::Array(match column.data_type() {
-            DataType::List(_) => take(column, &UInt32Array::from_iter_values(0..column.len() as u32), None)?,
+            DataType::List(_) => Arc::new(own(column.as_list())?),
             _ => cast(column, args.return_field.data_type())?,
         }))
+    }
+}
+
+/// The same lists, with values of their own: one copy of what all of them span.
+fn own(column: &ListArray) -> Result<ListArray> {
+    let (first, last) = (column.value_offsets()[0] as usize, column.value_offsets()[column.len()] as usize);
+    let values = column.values().to_data();
+    let mut copy = MutableArrayData::new(vec![&values], false, last - first);
+    copy.try_extend(0, first, last)?;
+    let DataType::List(item) = column.data_type() else { unreachable!("a list array is of lists") };
+    let offsets = OffsetBuffer::from_lengths(column.offsets().lengths());
+    Ok(ListArray::try_new(item.clone(), offsets, make_array(copy.freeze()), column.nulls().cloned())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn a_part_of_lists_becomes_lists_of_their_own() {
+        let lists =
+            (0..1000).map(|row| (row % 5 != 0).then(|| (0..row % 7).map(move |at| (at != 2).then_some(row + at))));
+        let all = ListArray::from_iter_primitive::<Int64Type, _, _>(lists);
+        for (from, rows) in [(0, 1000), (13, 20), (999, 1), (500, 0)] {
+            let part = all.slice(from, rows);
+            let owned = own(&part).unwrap();
+            assert_eq!(owned, part);
+            assert_eq!(owned.values().len(), part.offsets().lengths().sum::<usize>());
+            assert!(rows == 1000 || owned.get_buffer_memory_size() < all.get_buffer_memory_size() / 10);
+        }
     }
 }

@@ -233,7 +233,19 @@ async fn without_a_row_to_learn_from_training_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn masks_leave_out_the_users_other_positives_and_nothing_else() {
-    let planted = Planted::new("masks", 2000, &["training.batch_size=512"]).await;
+    columns_are_masked("masks", &["training.batch_size=512"], |_, liked| liked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accidental_hits_that_are_kept_are_masked_for_the_rows_own_item_alone() {
+    let changes =
+        ["training.batch_size=512", "training.accidental_hits=keep", "training.loss.kind=binary_cross_entropy"];
+    columns_are_masked("accidental-hits", &changes, |own, _| vec![own]).await;
+}
+
+/// Trains nothing: looks at two batches. `wanted` says which items must be masked for a row, by its own item and all that its user likes.
+async fn columns_are_masked(name: &str, changes: &[&str], wanted: impl Fn(u32, Vec<u32>) -> Vec<u32>) {
+    let planted = Planted::new(name, 2000, changes).await;
     let data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let training = &planted.job.config.training;
     let mut batches = Batches::new(&data, training);
@@ -252,8 +264,9 @@ async fn masks_leave_out_the_users_other_positives_and_nothing_else() {
             let liked: Vec<u32> = liked.iter().map(|item| catalogue[*item as usize]).collect();
             let own = batch.positives[at];
             assert_eq!(ids[own as usize], catalogue[data.item_of[*row as usize] as usize]);
+            let wanted = wanted(ids[own as usize], liked.clone());
             let expected: Vec<u32> =
-                (0..shared as u32).filter(|col| *col != own && liked.contains(&ids[*col as usize])).collect();
+                (0..shared as u32).filter(|col| *col != own && wanted.contains(&ids[*col as usize])).collect();
             let mut found = batch.masked.1[batch.masked.0[at] as usize..batch.masked.0[at + 1] as usize].to_vec();
             found.sort_unstable();
             assert_eq!(found, expected, "row {at}");
