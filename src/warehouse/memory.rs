@@ -16,6 +16,11 @@ const UNCOUNTED: usize = 512 << 20;
 /// How the engine names the queues between threads. They can spill, but hold a few batches: nothing is kept for them.
 const QUEUE: &str = "RepartitionExec";
 
+/// How the engine names the rows of a sort, which it counts twice.
+const SORT: &str = "ExternalSorter[";
+/// How it names what a sort needs to put its rows in order: the keys of all of them, or no more than the rows are counted for.
+const MERGE: &str = "ExternalSorterMerge";
+
 /// Bytes that are kept for each consumer that can spill and holds less, or else the quarter of an equal share; never more than that share.
 const KEPT_FOR_EACH: usize = 128 << 20;
 
@@ -26,9 +31,15 @@ const KEPT_FOR_EACH: usize = 128 << 20;
 /// The held side of a hash join, which cannot spill, counts for half as much again: once all of it is there, the engine puts it
 /// together in one piece, and for that moment memory holds the rows twice beside their hash table. Not counted, the process outgrew its
 /// limit by a quarter.
+///
+/// A sort sets memory aside for the merge of its rows, gives it back at the moment when it merges, and asks anew at once: so much is kept from those
+/// who can spill, or another thread's sort takes it. The merge may need much more than that, the keys of all rows that the sort holds. With equal
+/// shares that is kept too; if it were always, sorts that fit would spill.
 #[derive(Debug)]
 pub struct Pool {
     limit: usize,
+    /// Bytes that the merge of a sort is sure of, once the sort has begun.
+    for_merge: usize,
     state: Mutex<State>,
 }
 
@@ -43,6 +54,10 @@ struct State {
     /// Bytes of each who can, but for queues.
     spilling: HashMap<usize, usize>,
     queues: usize,
+    /// Bytes of all sorts' rows.
+    sorting: usize,
+    /// Bytes of the merge of each sort that has begun.
+    merges: HashMap<usize, usize>,
     /// The sum for all who can.
     spillable: usize,
 }
@@ -63,11 +78,15 @@ impl State {
         self.held = held;
         if consumer.can_spill() {
             self.spillable += bytes;
+            self.sorting += if consumer.name().starts_with(SORT) { bytes } else { 0 };
             if let Some(holds) = self.spilling.get_mut(&consumer.id()) {
                 *holds += bytes;
             }
         } else {
             self.fixed += bytes;
+            if consumer.name().starts_with(MERGE) {
+                *self.merges.entry(consumer.id()).or_default() += bytes;
+            }
         }
     }
 
@@ -76,20 +95,29 @@ impl State {
         self.held = held;
         if consumer.can_spill() {
             self.spillable -= bytes;
+            self.sorting -= if consumer.name().starts_with(SORT) { bytes } else { 0 };
             if let Some(holds) = self.spilling.get_mut(&consumer.id()) {
                 *holds -= bytes;
             }
         } else {
             self.fixed -= bytes;
+            if let Some(holds) = self.merges.get_mut(&consumer.id()) {
+                *holds -= bytes;
+            }
         }
     }
 
-    /// Bytes by which a consumer may grow that holds `holds`.
-    fn left_for(&self, consumer: &MemoryConsumer, holds: usize, limit: usize) -> usize {
-        let free = limit.saturating_sub(self.fixed + self.spillable);
+    /// Bytes by which a consumer may grow that holds `holds`, when `for_merge` are kept for each merge.
+    fn left_for(&self, consumer: &MemoryConsumer, holds: usize, limit: usize, for_merge: usize) -> usize {
         if !consumer.can_spill() {
-            return free;
+            return limit.saturating_sub(self.fixed + self.spillable);
         }
+        let mut for_merges: usize = self.merges.values().map(|holds| for_merge.saturating_sub(*holds)).sum();
+        if self.equal_shares {
+            for_merges = for_merges.max(self.sorting.saturating_sub(self.merges.values().sum()));
+        }
+        let limit = limit.saturating_sub(for_merges);
+        let free = limit.saturating_sub(self.fixed + self.spillable);
         let spillable = limit.saturating_sub(self.fixed);
         if self.equal_shares {
             return (spillable / (self.spilling.len() + self.queues).max(1)).saturating_sub(holds);
@@ -109,8 +137,9 @@ fn is_queue(consumer: &MemoryConsumer) -> bool {
 impl Pool {
     /// A pool for a process that may hold `bytes`. Decoders, the encoder of what is written and the program itself are counted by nobody and
     /// come off first.
-    pub fn within(bytes: usize) -> Self {
-        Pool::new(bytes - (bytes / 8).min(UNCOUNTED))
+    /// A sort sets `for_merge` bytes aside when it begins.
+    pub fn within(bytes: usize, for_merge: usize) -> Self {
+        Pool { for_merge, ..Pool::new(bytes - (bytes / 8).min(UNCOUNTED)) }
     }
 
     /// From now on, nobody who can spill gets more than an equal share, or else whoever asks may.
@@ -119,7 +148,7 @@ impl Pool {
     }
 
     fn new(limit: usize) -> Self {
-        Pool { limit, state: Mutex::default() }
+        Pool { limit, for_merge: 0, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -157,7 +186,7 @@ impl MemoryPool for Pool {
         match consumer.can_spill() {
             true if is_queue(consumer) => self.state().queues -= 1,
             true => _ = self.state().spilling.remove(&consumer.id()),
-            false => {}
+            false => _ = self.state().merges.remove(&consumer.id()),
         }
     }
 
@@ -173,7 +202,7 @@ impl MemoryPool for Pool {
         let consumer = reservation.consumer();
         let mut state = self.state();
         let (wanted, _) = state.change(consumer, additional, true);
-        let left = state.left_for(consumer, reservation.size(), self.limit);
+        let left = state.left_for(consumer, reservation.size(), self.limit, self.for_merge);
         if wanted > left {
             return resources_err!(
                 "{} holds {} bytes and needs {wanted} more; {left} of {} are left for it",
@@ -260,6 +289,50 @@ mod tests {
         sort.try_grow(300 * MIB).unwrap();
         assert!(sort.try_grow(1).is_err());
         drop((sort, queue, late));
+        assert_eq!(pool.reserved(), 0);
+    }
+
+    /// The rows of a sort and its merge.
+    fn sort(pool: &Arc<dyn MemoryPool>, number: u32) -> (MemoryReservation, MemoryReservation) {
+        let rows = MemoryConsumer::new(format!("ExternalSorter[{number}]")).with_can_spill(true).register(pool);
+        (rows, MemoryConsumer::new(format!("ExternalSorterMerge[{number}]")).register(pool))
+    }
+
+    #[test]
+    fn what_a_sort_set_aside_to_merge_is_kept_until_it_asks_again() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(Pool { for_merge: 10, ..Pool::new(1000) });
+        let ((rows, merge), (others, others_merge)) = (sort(&pool, 0), sort(&pool, 1));
+        merge.try_grow(10).unwrap();
+        others_merge.try_grow(10).unwrap();
+        rows.try_grow(490).unwrap();
+        merge.free();
+        others.try_grow(490).unwrap();
+        assert!(others.try_grow(1).is_err() && rows.try_grow(1).is_err());
+        merge.try_grow(7).unwrap();
+        assert!(others.try_grow(1).is_err() && rows.try_grow(1).is_err());
+        // a sort that has ended needs none
+        drop((rows, merge));
+        others.try_grow(1).unwrap();
+        drop((others, others_merge));
+        assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn with_equal_shares_sorts_leave_what_their_merges_may_need() {
+        let limited = Arc::new(Pool { for_merge: 10, ..Pool::new(1000) });
+        limited.share_equally(true);
+        let pool: Arc<dyn MemoryPool> = limited;
+        let ((rows, merge), (others, others_merge)) = (sort(&pool, 0), sort(&pool, 1));
+        rows.try_grow(250).unwrap();
+        others.try_grow(250).unwrap();
+        assert!(others.try_grow(1).is_err() && rows.try_grow(1).is_err());
+        merge.try_grow(250).unwrap();
+        assert!(others.try_grow(1).is_err());
+        others_merge.try_grow(250).unwrap();
+        // rows that went to disk, and the memory of their merge, make room for as many
+        drop((rows, merge));
+        others.try_grow(125).unwrap();
+        drop((others, others_merge));
         assert_eq!(pool.reserved(), 0);
     }
 

@@ -73,7 +73,11 @@ impl Warehouse {
             }
             None => DiskManagerMode::OsTmpDirectory,
         };
-        let memory = Arc::new(Pool::within(samples.memory.bytes()));
+        let mut settings = SessionConfig::new().with_target_partitions(threads(samples.threads));
+        // every sort sets this much aside to merge what it spilled; several of them must fit into a small pool
+        let for_merge = &mut settings.options_mut().execution.sort_spill_reservation_bytes;
+        *for_merge = (*for_merge).min(samples.memory.bytes() / 32);
+        let memory = Arc::new(Pool::within(samples.memory.bytes(), *for_merge));
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(memory.clone())
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
@@ -81,15 +85,11 @@ impl Warehouse {
             .map_err(|error| {
                 Error::config("the SQL engine cannot be set up; look at `samples.spill`").caused_by(error)
             })?;
-        let mut settings = SessionConfig::new().with_target_partitions(threads(samples.threads));
         let options = settings.options_mut();
         // spans give errors their line and column
         options.sql_parser.collect_spans = true;
         options.sql_parser.map_string_types_to_utf8view = false;
         options.execution.parquet.schema_force_view_types = false;
-        // every sort sets this much aside to merge what it spilled; several of them must fit into a small pool
-        let reserved = &mut options.execution.sort_spill_reservation_bytes;
-        *reserved = (*reserved).min(samples.memory.bytes() / 32);
         let state = SessionStateBuilder::new()
             .with_config(settings)
             .with_runtime_env(runtime)
