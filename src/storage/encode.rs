@@ -41,11 +41,11 @@ impl<W: Write + Send> FileEncoder<W> {
             }
             let group = self.open.as_mut().expect("a row group was opened above");
             let take = (ROWS_PER_GROUP - group.rows).min(batch.num_rows() - at);
-            let (rows, sent) = (group.rows + take, group.send(&batch.slice(at, take)).await);
-            group.rows = rows;
+            let sent = group.send(&batch.slice(at, take)).await;
+            group.rows += take;
             at += take;
             // a column that took no more has failed, and ends with the reason
-            if !sent || rows == ROWS_PER_GROUP {
+            if !sent || group.rows == ROWS_PER_GROUP {
                 self.end_group().await?;
             }
         }

@@ -249,6 +249,7 @@ impl Loaded {
         drawn_for_samples(
             DRAWING_FUNCTIONS[Draws::Unknown as usize],
             [&columns[0], &columns[1], &columns[3]],
+            |_, count| count,
             |row, key, count, drawn| {
                 if filled_for != Some(row) {
                     let knows = range_of(known, row);

@@ -1,8 +1,6 @@
 //! How functions make lists, and `own_list(list)`, which makes one of a view.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, MutableArrayData, make_array};
+use datafusion::arrow::array::{Array, ArrayRef, ListArray, MutableArrayData, make_array};
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
@@ -49,25 +47,25 @@ impl ScalarUDFImpl for OwnList {
         let columns = ColumnarValue::values_to_arrays(&args.args)?;
         let column = &columns[0];
         Ok(ColumnarValue::Array(match column.data_type() {
-            DataType::List(_) => Arc::new(own(column.as_list())?),
+            DataType::List(_) => own(column)?,
             _ => cast(column, args.return_field.data_type())?,
         }))
     }
 }
 
-/// The same lists, with values of their own: one copy of what all of them span.
-fn own(column: &ListArray) -> Result<ListArray> {
-    let (first, last) = (column.value_offsets()[0] as usize, column.value_offsets()[column.len()] as usize);
-    let values = column.values().to_data();
-    let mut copy = MutableArrayData::new(vec![&values], false, last - first);
-    copy.try_extend(0, first, last)?;
-    let DataType::List(item) = column.data_type() else { unreachable!("a list array is of lists") };
-    let offsets = OffsetBuffer::from_lengths(column.offsets().lengths());
-    Ok(ListArray::try_new(item.clone(), offsets, make_array(copy.freeze()), column.nulls().cloned())?)
+/// The same values in memory of their own, where `column` is a part of a larger one: copied in as few pieces as there are.
+pub fn own(column: &ArrayRef) -> Result<ArrayRef> {
+    let data = column.to_data();
+    let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+    copy.try_extend(0, 0, data.len())?;
+    Ok(make_array(copy.freeze()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::AsArray;
     use datafusion::arrow::datatypes::Int64Type;
 
     use super::*;
@@ -79,8 +77,9 @@ mod tests {
         let all = ListArray::from_iter_primitive::<Int64Type, _, _>(lists);
         for (from, rows) in [(0, 1000), (13, 20), (999, 1), (500, 0)] {
             let part = all.slice(from, rows);
-            let owned = own(&part).unwrap();
-            assert_eq!(owned, part);
+            let owned = own(&(Arc::new(part.clone()) as ArrayRef)).unwrap();
+            let owned = owned.as_list::<i32>();
+            assert_eq!(*owned, part);
             assert_eq!(owned.values().len(), part.offsets().lengths().sum::<usize>());
             assert!(rows == 1000 || owned.get_buffer_memory_size() < all.get_buffer_memory_size() / 10);
         }

@@ -18,7 +18,7 @@ const QUEUE: &str = "RepartitionExec";
 
 /// How the engine names the rows of a sort, which it counts twice.
 const SORT: &str = "ExternalSorter[";
-/// How it names what a sort needs to put its rows in order: the keys of all of them, or no more than the rows are counted for.
+/// How it names what a sort needs to put its rows in order: the keys of all of them. Those of ids and numbers take no more than the rows count for.
 const MERGE: &str = "ExternalSorterMerge";
 
 /// Bytes that are kept for each consumer that can spill and holds less, or else the quarter of an equal share; never more than that share.
@@ -292,16 +292,21 @@ mod tests {
         assert_eq!(pool.reserved(), 0);
     }
 
-    /// The rows of a sort and its merge.
-    fn sort(pool: &Arc<dyn MemoryPool>, number: u32) -> (MemoryReservation, MemoryReservation) {
-        let rows = MemoryConsumer::new(format!("ExternalSorter[{number}]")).with_can_spill(true).register(pool);
-        (rows, MemoryConsumer::new(format!("ExternalSorterMerge[{number}]")).register(pool))
+    /// A pool of 1000 bytes that keeps 10 for each merge, and of two sorts the rows and the merge.
+    fn two_sorts(equal_shares: bool) -> (Arc<dyn MemoryPool>, [(MemoryReservation, MemoryReservation); 2]) {
+        let pool = Pool { for_merge: 10, ..Pool::new(1000) };
+        pool.share_equally(equal_shares);
+        let pool: Arc<dyn MemoryPool> = Arc::new(pool);
+        let sorts = [0, 1].map(|number| {
+            let rows = MemoryConsumer::new(format!("ExternalSorter[{number}]")).with_can_spill(true).register(&pool);
+            (rows, MemoryConsumer::new(format!("ExternalSorterMerge[{number}]")).register(&pool))
+        });
+        (pool, sorts)
     }
 
     #[test]
     fn what_a_sort_set_aside_to_merge_is_kept_until_it_asks_again() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(Pool { for_merge: 10, ..Pool::new(1000) });
-        let ((rows, merge), (others, others_merge)) = (sort(&pool, 0), sort(&pool, 1));
+        let (pool, [(rows, merge), (others, others_merge)]) = two_sorts(false);
         merge.try_grow(10).unwrap();
         others_merge.try_grow(10).unwrap();
         rows.try_grow(490).unwrap();
@@ -319,10 +324,7 @@ mod tests {
 
     #[test]
     fn with_equal_shares_sorts_leave_what_their_merges_may_need() {
-        let limited = Arc::new(Pool { for_merge: 10, ..Pool::new(1000) });
-        limited.share_equally(true);
-        let pool: Arc<dyn MemoryPool> = limited;
-        let ((rows, merge), (others, others_merge)) = (sort(&pool, 0), sort(&pool, 1));
+        let (pool, [(rows, merge), (others, others_merge)]) = two_sorts(true);
         rows.try_grow(250).unwrap();
         others.try_grow(250).unwrap();
         assert!(others.try_grow(1).is_err() && rows.try_grow(1).is_err());

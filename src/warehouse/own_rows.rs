@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
@@ -21,6 +20,8 @@ use datafusion::physical_plan::{
     SendableRecordBatchStream,
 };
 use futures::StreamExt;
+
+use super::lists;
 
 /// Gives a sort of what was grouped rows of its own. A grouping gives out its groups as parts of one batch, and a sort counts the whole of it
 /// for each part, a hundred times and more: it wrote five million rows to disk with six gigabytes free.
@@ -124,8 +125,8 @@ fn own(batch: RecordBatch) -> Result<RecordBatch> {
     if batch.get_array_memory_size() <= 2 * needed {
         return Ok(batch);
     }
-    let rows = UInt32Array::from_iter_values(0..batch.num_rows() as u32);
-    Ok(take_record_batch(&batch, &rows)?)
+    let columns = batch.columns().iter().map(lists::own).collect::<Result<_>>()?;
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
 #[cfg(test)]

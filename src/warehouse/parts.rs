@@ -61,6 +61,7 @@ impl ScalarUDFImpl for SampleParts {
         let drawn = drawn_for_samples(
             self.name(),
             [&columns[0], &columns[1], &columns[3]],
+            |row, count| count.min(range_of(items, row).len() as u64),
             |row, key, count, drawn| {
                 let list = range_of(items, row);
                 // nothing where it is not known which
