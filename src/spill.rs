@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
 
+/// Values that whoever goes through a long array reads before he lets go of them.
+pub const AT_ONCE: usize = 1 << 20;
+
 /// What arrays may hold in memory together, and the folder of those beyond.
 #[derive(Debug, Clone)]
 pub struct Spill {

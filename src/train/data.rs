@@ -21,7 +21,7 @@ use crate::features::{
     Encoded, Encoder, Eviction, FeatureSpec, Grown, Growth, Learned, Learner, Side, Vocabularies, integers, numbers,
 };
 use crate::job::Job;
-use crate::spill::{Column, Spill};
+use crate::spill::{AT_ONCE, Column, Spill};
 
 /// All that the loop learns from.
 pub struct Data {
@@ -88,22 +88,19 @@ impl Data {
         let hard = negatives(job, samples, "hard_negatives", &positives, &items, &spill).await?;
         let shown = negatives(job, samples, "shown_negatives", &positives, &items, &spill).await?;
         positives.index = RowIndex::default();
-        let (training, validation) = split(config, &positives.sample_ids, &positives.times);
+        let (training, validation) = split(config, &positives.sample_ids, &positives.times, &spill)?;
         positives.times = Vec::new();
         if origin.is_none() || !positives.sample_ids.is_empty() {
             check_rows(config, &positives, &training)?;
         }
-        let training = Column::placed(training, &spill)?;
         let mut counts = vec![0u32; catalogue.rows];
-        training.iter().for_each(|row| counts[positives.item_of[*row as usize] as usize] += 1);
+        let pairs = || pairs(&training, &positives.user_of, &positives.item_of);
+        pairs().for_each(|(_, item)| counts[item as usize] += 1);
         let total = training.len().max(1) as f64;
         let log_share = counts.iter().map(|count| (f64::from(*count).max(0.5) / total).ln() as f32).collect();
         let taught_before = positives.before.len() as u64;
         let before = std::mem::take(&mut positives.before);
-        let liked = Liked::new(positives.user_count, || {
-            let pair = |row: &u32| (positives.user_of[*row as usize], positives.item_of[*row as usize]);
-            training.iter().map(pair).chain(before.iter().copied())
-        });
+        let liked = Liked::new(positives.user_count, || pairs().chain(before.iter().copied()));
         info!(
             positives = positives.sample_ids.len(),
             validation = validation.len(),
@@ -197,7 +194,7 @@ async fn negatives(
 ) -> Result<Lists> {
     let sample_ids = &positives.sample_ids;
     let mut all = Entries::default();
-    let mut lost = 0;
+    let (mut lost, mut looked_up, mut from) = (0, 0, 0);
     if samples.record.facts.tables.contains_key(table) {
         let mut stream = read(job, samples, table);
         while let Some(batch) = stream.next().await {
@@ -207,8 +204,14 @@ async fn negatives(
             let given = numbers(&batch, table, "sampling_probability")?;
             let of = integers(&batch, table, "sample_id")?;
             let (mut entries, mut probabilities) = (Vec::new(), Vec::new());
+            looked_up += batch.num_rows();
+            if looked_up >= AT_ONCE {
+                sample_ids.release();
+                looked_up = 0;
+            }
             for (at, item) in found.into_iter().enumerate() {
-                let Some((row, item)) = positives.index.find(sample_ids, of.value(at)).zip(item) else {
+                let row = positives.index.find(sample_ids, of.value(at), &mut from);
+                let Some((row, item)) = row.zip(item) else {
                     lost += 1;
                     continue;
                 };
@@ -241,6 +244,18 @@ async fn negatives(
     Ok(lists)
 }
 
+/// User and item of each of the rows `training`, which are in order. What lies in files is let go as it is passed.
+fn pairs<'a>(
+    training: &'a Column<u32>,
+    user_of: &'a Column<u32>,
+    item_of: &'a Column<u32>,
+) -> impl Iterator<Item = (u32, u32)> + 'a {
+    training.chunks(AT_ONCE).flat_map(move |rows| {
+        [training, user_of, item_of].into_iter().for_each(Column::release);
+        rows.iter().map(|row| (user_of[*row as usize], item_of[*row as usize]))
+    })
+}
+
 /// Nothing to learn from is no model, however well the rest would go.
 fn check_rows(config: &Config, positives: &Positives, training: &[u32]) -> Result<()> {
     if training.is_empty() {
@@ -261,12 +276,23 @@ fn check_rows(config: &Config, positives: &Positives, training: &[u32]) -> Resul
 }
 
 /// Rows to learn from and rows held out, each in the order of the table.
-fn split(config: &Config, sample_ids: &[i64], times: &[i64]) -> (Vec<u32>, Vec<u32>) {
+fn split(config: &Config, sample_ids: &Column<i64>, times: &[i64], spill: &Spill) -> Result<(Column<u32>, Vec<u32>)> {
     let validation = &config.training.validation;
     let hash = |row: &u32| random::bits(config.training.seed ^ 0x0076_616c, &[sample_ids[*row as usize] as u64]);
     let all = 0..sample_ids.len() as u32;
     match validation.split {
-        ValidationSplit::Random => all.partition(|row| random::unit(hash(row)) >= validation.share),
+        ValidationSplit::Random => {
+            let (mut training, mut held_out) = (Column::default(), Vec::new());
+            for start in all.clone().step_by(AT_ONCE) {
+                let rows = start..all.end.min(start + AT_ONCE as u32);
+                let (taught, held): (Vec<u32>, Vec<u32>) =
+                    rows.partition(|row| random::unit(hash(row)) >= validation.share);
+                training.append(&taught, spill)?;
+                held_out.extend(held);
+                sample_ids.release();
+            }
+            Ok((training, held_out))
+        }
         ValidationSplit::Latest => {
             let mut by_time: Vec<u32> = all.collect();
             by_time.sort_unstable_by_key(|row| (times[*row as usize], hash(row)));
@@ -275,7 +301,7 @@ fn split(config: &Config, sample_ids: &[i64], times: &[i64]) -> (Vec<u32>, Vec<u
                 rows.sort_unstable();
                 rows
             };
-            (sorted(by_time), sorted(held_out))
+            Ok((Column::placed(sorted(by_time), spill)?, sorted(held_out)))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::spill::{Column, Spill};
+use crate::spill::{AT_ONCE, Column, Spill};
 
 /// For each row a list of items.
 #[derive(Debug, Default)]
@@ -65,18 +65,38 @@ fn offsets(rows: usize, of: impl Iterator<Item = u32>) -> Vec<u64> {
     offsets
 }
 
+/// The same of rows that are in order: as it goes, so that neither they nor the offsets have to be in memory.
+fn sorted_offsets(rows: usize, of: &Column<u32>, spill: &Spill) -> Result<Column<u64>> {
+    let mut offsets = Column::default();
+    let mut entry = 0;
+    for start in (0..rows + 1).step_by(AT_ONCE) {
+        let places = (start..(start + AT_ONCE).min(rows + 1)).map(|row| {
+            while of.get(entry).is_some_and(|of| (*of as usize) < row) {
+                entry += 1;
+            }
+            entry as u64
+        });
+        offsets.append(&places.collect::<Vec<_>>(), spill)?;
+        of.release();
+    }
+    Ok(offsets)
+}
+
 /// Entries of lists as they come.
 #[derive(Default)]
 pub struct Entries {
     rows: Column<u32>,
     items: Column<u32>,
     probabilities: Column<f32>,
+    /// A row came after a later one.
+    mixed: bool,
 }
 
 impl Entries {
     /// `probabilities` is empty, or has one for each.
     pub fn append(&mut self, entries: &[(u32, u32)], probabilities: &[f32], spill: &Spill) -> Result<()> {
         let (rows, items): (Vec<u32>, Vec<u32>) = entries.iter().copied().unzip();
+        self.mixed |= !rows.is_sorted() || rows.first().zip(self.rows.last()).is_some_and(|(first, last)| first < last);
         self.rows.append(&rows, spill)?;
         self.items.append(&items, spill)?;
         self.probabilities.append(probabilities, spill)
@@ -84,12 +104,12 @@ impl Entries {
 
     /// The lists of `rows` rows. Sample tables are in the order of the positives, so that usually nothing has to be moved.
     pub fn into_lists(self, rows: usize, spill: &Spill) -> Result<Lists> {
-        let Entries { rows: of, items, probabilities } = self;
-        if !of.is_sorted() {
+        let Entries { rows: of, items, probabilities, mixed } = self;
+        if mixed {
             let entries: Vec<(u32, u32)> = of.iter().copied().zip(items.iter().copied()).collect();
             return Ok(Lists::new(rows, &entries, &probabilities));
         }
-        let offsets = Column::placed(offsets(rows, of.iter().copied()), spill)?;
+        let offsets = sorted_offsets(rows, &of, spill)?;
         Ok(Lists { offsets, items, probabilities })
     }
 }

@@ -89,6 +89,11 @@ pub fn hash_columns(columns: &[ArrayRef], rows: usize) -> Result<Vec<i64>> {
     Ok(states.into_iter().map(|state| (state >> 1) as i64).collect())
 }
 
+/// `stable_hash(0, sample_id)`: what leads the order of rows in tables of samples.
+pub fn place_of_sample(id: i64) -> i64 {
+    (absorb(absorb(0, INTEGER, 0), INTEGER, id as u64) >> 1) as i64
+}
+
 /// `stable_hash(seed, …)`: BIGINT, uniform over 0 .. 2^63 - 1, never null.
 ///
 /// Takes any number of integers, doubles, texts, booleans, timestamps and dates; null is a value like any other. Each
@@ -189,6 +194,14 @@ mod tests {
         let text: ArrayRef = Arc::new(StringArray::from(vec!["5"]));
         assert_eq!(hash_of(std::slice::from_ref(&wide)), hash_of(&[narrow]));
         assert_ne!(hash_of(&[wide]), hash_of(&[text]));
+    }
+
+    #[test]
+    fn a_sample_stands_at_the_hash_of_zero_and_its_id() {
+        let ids = [0, 1, -1, i64::MIN, i64::MAX];
+        let columns: [ArrayRef; 2] =
+            [Arc::new(Int64Array::from(vec![0; ids.len()])), Arc::new(Int64Array::from(ids.to_vec()))];
+        assert_eq!(hash_of(&columns), ids.map(place_of_sample));
     }
 
     #[test]
