@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::rankers::Ranker;
 use crate::storage::{FileEntry, Store, read_parquet, sorted_parts};
-use crate::warehouse::{Corpus, Joins, StableHash, Warehouse};
+use crate::warehouse::{Corpus, Joins, ORDER_SEED, StableHash, Warehouse};
 
 /// Which of the two id columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -223,6 +223,6 @@ async fn in_order(state: &SessionState, planned: &PlannedTable) -> datafusion::e
 fn sort_order(shape: &Shape) -> Vec<SortExpr> {
     let column = |name: &String| Expr::Column(EngineColumn::new_unqualified(name));
     let hash = ScalarUDF::new_from_impl(StableHash::default());
-    let first = shape.hashed.iter().map(|name| hash.call(vec![lit(0i64), column(name)]).sort(true, false));
+    let first = shape.hashed.iter().map(|name| hash.call(vec![lit(ORDER_SEED), column(name)]).sort(true, false));
     first.chain(shape.order.iter().map(|name| column(name).sort(true, false))).collect()
 }

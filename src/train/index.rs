@@ -22,7 +22,7 @@ impl RowIndex {
         let ordered = (0..ids.len()).step_by(AT_ONCE).all(|start| {
             ids.release();
             let places = start.saturating_sub(1)..ids.len().min(start + AT_ONCE);
-            ids[places].is_sorted_by(|one, next| place(*one) < place(*next))
+            ids[places].iter().map(|id| place(*id)).is_sorted_by(|one, next| one < next)
         });
         if ordered {
             return Ok(RowIndex::Ordered);
@@ -117,6 +117,12 @@ mod tests {
         ordered.insert(40, ordered[40]);
         assert_eq!(index(&ordered).unwrap_err(), ordered[40]);
         assert_eq!(index(&[4, i64::MIN, -4, 4]).unwrap_err(), 4);
+        // and where one piece of a long column ends and the next begins
+        let mut long: Vec<i64> = (0..AT_ONCE as i64 + 10).collect();
+        long.sort_by_key(|id| place(*id));
+        assert!(matches!(index(&long), Ok(RowIndex::Ordered)));
+        long[AT_ONCE] = long[AT_ONCE - 1];
+        assert_eq!(index(&long).unwrap_err(), long[AT_ONCE]);
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Entries {
     /// `probabilities` is empty, or has one for each.
     pub fn append(&mut self, entries: &[(u32, u32)], probabilities: &[f32], spill: &Spill) -> Result<()> {
         let (rows, items): (Vec<u32>, Vec<u32>) = entries.iter().copied().unzip();
-        self.mixed |= !rows.is_sorted() || rows.first().zip(self.rows.last()).is_some_and(|(first, last)| first < last);
+        self.mixed |= !self.rows.last().into_iter().chain(&rows).is_sorted();
         self.rows.append(&rows, spill)?;
         self.items.append(&items, spill)?;
         self.probabilities.append(probabilities, spill)
@@ -185,6 +185,17 @@ mod tests {
             lists.will_need(1..4);
             lists.release();
         }
+    }
+
+    #[test]
+    fn lists_of_more_rows_than_are_gone_through_at_once_begin_where_the_last_ended() {
+        let (rows, spill) = (AT_ONCE + 3, Spill::new(None, 0));
+        let held = [(0, 7), (AT_ONCE as u32 - 1, 5), (AT_ONCE as u32, 3), (AT_ONCE as u32, 1), (AT_ONCE as u32 + 2, 9)];
+        let mut collected = Entries::default();
+        collected.append(&held, &[], &spill).unwrap();
+        let lists = collected.into_lists(rows, &spill).unwrap();
+        assert_eq!(*lists.offsets, *Lists::new(rows, &held, &[]).offsets);
+        assert_eq!((lists.of(AT_ONCE - 1), lists.of(AT_ONCE), lists.of(AT_ONCE + 1)), (&[5][..], &[3, 1][..], &[][..]));
     }
 
     #[test]

@@ -89,9 +89,12 @@ pub fn hash_columns(columns: &[ArrayRef], rows: usize) -> Result<Vec<i64>> {
     Ok(states.into_iter().map(|state| (state >> 1) as i64).collect())
 }
 
-/// `stable_hash(0, sample_id)`: what leads the order of rows in tables of samples.
+/// The seed of the hash that rows of sample tables are in the order of.
+pub const ORDER_SEED: i64 = 0;
+
+/// `stable_hash(ORDER_SEED, sample_id)`: what leads the order of rows in tables of samples.
 pub fn place_of_sample(id: i64) -> i64 {
-    (absorb(absorb(0, INTEGER, 0), INTEGER, id as u64) >> 1) as i64
+    (absorb(absorb(0, INTEGER, ORDER_SEED as u64), INTEGER, id as u64) >> 1) as i64
 }
 
 /// `stable_hash(seed, …)`: BIGINT, uniform over 0 .. 2^63 - 1, never null.
@@ -197,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_stands_at_the_hash_of_zero_and_its_id() {
+    fn a_sample_stands_at_the_hash_of_the_seed_and_its_id() {
         let ids = [0, 1, -1, i64::MIN, i64::MAX];
         let columns: [ArrayRef; 2] =
-            [Arc::new(Int64Array::from(vec![0; ids.len()])), Arc::new(Int64Array::from(ids.to_vec()))];
+            [Arc::new(Int64Array::from(vec![ORDER_SEED; ids.len()])), Arc::new(Int64Array::from(ids.to_vec()))];
         assert_eq!(hash_of(&columns), ids.map(place_of_sample));
     }
 

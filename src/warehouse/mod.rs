@@ -30,7 +30,7 @@ mod types;
 pub use catalog::Catalog;
 pub use corpus::{Corpus, DRAWING_FUNCTIONS, weights_of};
 pub use faults::{diagnose, execute, explain_execution, is_out_of_memory};
-pub use hash::{StableHash, place_of_sample};
+pub use hash::{ORDER_SEED, StableHash, place_of_sample};
 pub use inspect::{ColumnSeen, Inspected, Partitions, inspect};
 pub use keep::Dropped;
 pub use listing::{Listing, Partition, Unlisted, is_after_date};
