@@ -27,6 +27,7 @@ use crate::math::add_scaled;
 
 mod block;
 mod pairwise;
+mod removed;
 use block::{BlockScratch, RowTask, TaskTotals};
 
 /// Rows whose logits are worked on together: a multiple of 24, the height of a tile of gemm on AVX2.

@@ -45,6 +45,8 @@ pub struct Batches<'a> {
     /// By item: 1 + its first column in the batch at hand, 0 for none; and by column: the same of the next one.
     first_column: Vec<u32>,
     next_column: Vec<u32>,
+    /// By item a bit, whether it has a column in the batch at hand: small enough to stay in cache while all likes of all users are asked for.
+    present: Vec<u64>,
     /// By user feature: for lists over the items' own table, the items' rows in it.
     targets: Vec<Option<&'a [u32]>>,
     /// By item feature: for lists over the users' own table, the row of each positive's user in it.
@@ -62,6 +64,7 @@ impl<'a> Batches<'a> {
             epoch: 0,
             first_column,
             next_column: Vec::new(),
+            present: vec![0; data.catalogue.rows.div_ceil(64)],
             targets: targets(data),
             owners: own_rows(&data.spec.item, (&data.spec.user, &data.users, "user_id")),
         }
@@ -166,6 +169,7 @@ impl<'a> Batches<'a> {
             let first = &mut self.first_column[shared[column] as usize];
             self.next_column[column] = *first;
             *first = column as u32 + 1;
+            self.present[shared[column] as usize / 64] |= 1 << (shared[column] % 64);
         }
         let (mut offsets, mut columns) = (vec![0], Vec::new());
         for (own, row) in positives.iter().zip(rows) {
@@ -174,8 +178,7 @@ impl<'a> Batches<'a> {
                 AccidentalHits::Mask => self.data.liked.of(self.data.user_of[*row as usize] as usize),
                 AccidentalHits::Keep => &own_item,
             };
-            let mut last = None;
-            for item in liked.iter().filter(|item| last.replace(**item) != Some(**item)) {
+            for item in liked.iter().filter(|item| self.present[**item as usize / 64] >> (**item % 64) & 1 != 0) {
                 let mut at = self.first_column[*item as usize];
                 while at > 0 {
                     let column = at - 1;
@@ -187,7 +190,10 @@ impl<'a> Batches<'a> {
             }
             offsets.push(columns.len() as u32);
         }
-        shared.iter().for_each(|item| self.first_column[*item as usize] = 0);
+        for item in shared {
+            self.first_column[*item as usize] = 0;
+            self.present[*item as usize / 64] = 0;
+        }
         (offsets, columns)
     }
 

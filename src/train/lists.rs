@@ -143,12 +143,24 @@ impl Liked {
             *place -= 1;
             items[*place as usize] = item;
         }
-        let mut liked = Liked { offsets, items };
-        (0..users).for_each(|user| {
-            let bounds = liked.bounds(user);
-            liked.items[bounds].sort_unstable();
-        });
-        liked
+        let mut kept = 0;
+        for user in 0..users {
+            let bounds = offsets[user] as usize..offsets[user + 1] as usize;
+            items[bounds.clone()].sort_unstable();
+            offsets[user] = kept as u32;
+            let mut last = None;
+            for at in bounds {
+                let item = items[at];
+                if last.replace(item) != Some(item) {
+                    items[kept] = item;
+                    kept += 1;
+                }
+            }
+        }
+        offsets[users] = kept as u32;
+        items.truncate(kept);
+        items.shrink_to_fit();
+        Liked { offsets, items }
     }
 
     pub fn users(&self) -> usize {
@@ -159,7 +171,7 @@ impl Liked {
         self.offsets[user] as usize..self.offsets[user + 1] as usize
     }
 
-    /// Sorted places in the catalogue; one that was liked twice stands twice.
+    /// Sorted places in the catalogue, each once.
     pub fn of(&self, user: usize) -> &[u32] {
         &self.items[self.bounds(user)]
     }
@@ -199,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_likes_is_sorted() {
-        let pairs = [(1, 7), (0, 2), (1, 3), (1, 7), (3, 0)];
+    fn what_a_user_likes_is_sorted_and_stands_once() {
+        let pairs = [(1, 7), (0, 2), (0, 2), (1, 3), (1, 7), (3, 2), (3, 0)];
         let liked = Liked::new(4, || pairs.into_iter());
         assert_eq!(liked.users(), 4);
         let all: Vec<&[u32]> = (0..4).map(|user| liked.of(user)).collect();
-        assert_eq!(all, [&[2][..], &[3, 7, 7], &[], &[0]]);
+        assert_eq!(all, [&[2][..], &[3, 7], &[], &[0, 2]]);
         assert_eq!(Liked::default().users(), 0);
     }
 }

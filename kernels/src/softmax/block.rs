@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::removed::Removed;
 use super::{BLOCK, Loss, SoftmaxInputs, TILE, item, positive, user};
 use crate::hardest::Hardest;
 use crate::math::{Layout, Output, add_scaled, dot, dot_f64, exp2, fma, multiply};
@@ -24,8 +25,7 @@ pub(super) struct BlockScratch {
     pub(super) columns: Vec<f32>,
     /// [BLOCK, dim]: users times the scale of their row's probabilities.
     pub(super) users: Vec<f32>,
-    /// Masked (column, row in block), and the positives, by column.
-    pub(super) removed: Vec<(u32, u32)>,
+    pub(super) removed: Removed,
     pub(super) hardest: Hardest,
     /// Logits of the block's hard negatives, then their probabilities.
     hard: Vec<f32>,
@@ -89,7 +89,7 @@ impl RowTask<'_> {
         let inputs = self.inputs;
         let (dim, first) = (inputs.dim, inputs.first_negative());
         let local = rows.start - self.rows.start;
-        self.list_removed(&rows, &mut scratch.removed);
+        scratch.removed.list(inputs, rows.clone());
         self.lay_out_users(&rows, &mut scratch.columns);
 
         let mut reference: Lanes = [0.0; BLOCK];
@@ -151,18 +151,6 @@ impl RowTask<'_> {
         totals
     }
 
-    /// What the block's rows must not count as negatives: masked columns, and their own positives.
-    pub(super) fn list_removed(&self, rows: &Range<usize>, removed: &mut Vec<(u32, u32)>) {
-        removed.clear();
-        for (lane, row) in rows.clone().enumerate() {
-            removed.push((self.inputs.positives[row], lane as u32));
-            let masked = &self.inputs.masked.cols[self.inputs.masked.bounds(row)];
-            removed.extend(masked.iter().map(|&col| (col, lane as u32)));
-        }
-        removed.sort_unstable();
-        removed.dedup();
-    }
-
     /// The users of a block, column by column.
     pub(super) fn lay_out_users(&self, rows: &Range<usize>, columns: &mut [f32]) {
         if rows.len() < BLOCK {
@@ -218,14 +206,13 @@ fn exponentiate(
         find_hardest(inputs, rows, scratch);
     }
     let BlockScratch { logits, columns, removed, .. } = scratch;
-    let mut removed = removed.as_slice();
     let negatives = &bias[first..];
     for (at, bias) in negatives.chunks(TILE).enumerate() {
         let column = first + at * TILE;
         let (before, tile) = logits.split_at_mut(at * TILE * BLOCK);
         let tile = &mut tile[..bias.len() * BLOCK];
         if inputs.hardest == 0 {
-            removed = fill_tile(inputs, column, columns, removed, tile);
+            fill_tile(inputs, column, columns, removed, tile);
         }
         let top = highest(tile, bias);
         if top.iter().zip(reference.iter()).any(|(top, reference)| *top > *reference + HEADROOM) {
@@ -250,14 +237,8 @@ fn exponentiate(
 }
 
 /// Scaled dot products of a block's users with the items from `first` on, in base 2, as many as the tile holds; minus infinity where
-/// the next of `removed` are, whose rest it returns.
-fn fill_tile<'a>(
-    inputs: &SoftmaxInputs,
-    first: usize,
-    users: &[f32],
-    removed: &'a [(u32, u32)],
-    tile: &mut [f32],
-) -> &'a [(u32, u32)] {
+/// they are `removed`.
+fn fill_tile(inputs: &SoftmaxInputs, first: usize, users: &[f32], removed: &Removed, tile: &mut [f32]) {
     let (dim, count) = (inputs.dim, tile.len() / BLOCK);
     multiply(
         (tile, Layout { rows: BLOCK, cols: count, row_stride: 1, col_stride: BLOCK }),
@@ -266,22 +247,15 @@ fn fill_tile<'a>(
         inputs.inv_temperature * std::f32::consts::LOG2_E,
         Output::Overwrite,
     );
-    let of_tile = removed.partition_point(|removed| (removed.0 as usize) < first + count);
-    for &(column, lane) in &removed[..of_tile] {
-        if let Some(column) = (column as usize).checked_sub(first) {
-            tile[column * BLOCK + lane as usize] = f32::NEG_INFINITY;
-        }
-    }
-    &removed[of_tile..]
+    removed.remove(first, tile);
 }
 
 /// Fills all tiles, and lets the hardest negatives of each row count as often as they are to.
 fn find_hardest(inputs: &SoftmaxInputs, rows: &Range<usize>, scratch: &mut BlockScratch) {
     let first = inputs.first_negative();
     scratch.hardest.clear();
-    let mut removed = scratch.removed.as_slice();
     for (at, tile) in scratch.logits.chunks_mut(TILE * BLOCK).enumerate() {
-        removed = fill_tile(inputs, first + at * TILE, &scratch.columns, removed, tile);
+        fill_tile(inputs, first + at * TILE, &scratch.columns, &scratch.removed, tile);
         scratch.hardest.offer(tile, first + at * TILE);
     }
     for lane in 0..rows.len() {

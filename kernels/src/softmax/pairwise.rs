@@ -58,20 +58,18 @@ impl Form {
 impl RowTask<'_> {
     pub(super) fn run_pairwise_block(&mut self, rows: Range<usize>, scratch: &mut BlockScratch) -> TaskTotals {
         let inputs = self.inputs;
-        let (dim, shared) = (inputs.dim, self.bias.len());
+        let dim = inputs.dim;
         let form = Form::of(inputs.loss, inputs.inv_temperature);
         let first_negative = inputs.first_negative();
         let local = rows.start - self.rows.start;
-        self.list_removed(&rows, &mut scratch.removed);
-        scratch.removed.retain(|removed| removed.0 as usize >= first_negative);
+        scratch.removed.list(inputs, rows.clone());
         scratch.hardest.clear();
         self.lay_out_users(&rows, &mut scratch.columns);
 
         let mut own_scores = [0.0f32; BLOCK];
         let mut offsets: Lanes = [0.0; BLOCK];
         let mut slope_scales = [0.0f64; BLOCK];
-        let mut counts = [(shared - first_negative) as u32; BLOCK];
-        scratch.removed.iter().for_each(|removed| counts[removed.1 as usize] -= 1);
+        let counts = scratch.removed.left(first_negative);
         for (lane, row) in rows.clone().enumerate() {
             own_scores[lane] = dot(user(inputs, row), positive(inputs, row));
             offsets[lane] = if form.pair { form.shift - form.scale * own_scores[lane] } else { form.shift };
@@ -145,7 +143,6 @@ impl RowTask<'_> {
             self.d_items.fill(0.0);
         }
         let (mut values, mut slopes) = ([0.0f64; BLOCK], [0.0f64; BLOCK]);
-        let mut removed = scratch.removed.iter().peekable();
         for first in (first_negative..shared).step_by(TILE) {
             let count = TILE.min(shared - first);
             let tile = &mut scratch.logits[..count * BLOCK];
@@ -158,9 +155,7 @@ impl RowTask<'_> {
                 form.scale,
                 Output::Overwrite,
             );
-            while let Some(&(col, lane)) = removed.next_if(|r| (r.0 as usize) < first + count) {
-                tile[(col as usize - first) * BLOCK + lane as usize] = f32::NEG_INFINITY;
-            }
+            scratch.removed.remove(first, tile);
             if inputs.hardest > 0 {
                 scratch.hardest.offer(tile, first);
             }
