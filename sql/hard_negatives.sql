@@ -14,6 +14,8 @@ with
         select r.user_id, r.item_id, r.score, stable_hash($seed, r.user_id, r.item_id) as tie
         from chosen_users as c
         join hard_scores as r on c.user_id = r.user_id
+        -- what the ranker could not score has no rank
+        where keep('no_score', r.score is not null and not isnan(cast(r.score as double)))
     ),
     -- an item that he liked or that left the catalogue keeps its rank and is no candidate
     marked as (
@@ -31,7 +33,7 @@ with
             count(*) as scored,
             array_agg(
                 named_struct('item_id', item_id, 'score', score, 'is_new', is_new, 'is_known', is_known)
-                order by score desc nulls last, tie
+                order by score desc, tie
             ) as items
         from marked
         group by user_id
@@ -69,7 +71,7 @@ with
             ) as ceiling
         from hard_positives as c
         join hard_scores as r on c.user_id = r.user_id and c.item_id = r.item_id
-        where $hard_has_margin
+        where $hard_has_margin and not isnan(cast(r.score as double))
         group by c.sample_id
     ),
     samples_of_users as (

@@ -28,8 +28,8 @@ pub struct Samples {
     pub shown_negatives: ShownNegatives,
     pub previous_candidates: PreviousCandidates,
     /// What a failing audit does, by its name: `error` stops before training, `warn` reports, `off` skips it. `error` when not given,
-    /// but `warn` for `class_ratio`, `hard_negatives_ratio`, `day_far_from_the_last_seven`, `null_features` and
-    /// `positives_outside_the_corpus`, which may have good reasons.
+    /// but `warn` for `class_ratio`, `hard_negatives_ratio`, `day_far_from_the_last_seven`, `null_features`,
+    /// `positives_after_the_date` and `positives_outside_the_corpus`, which may have good reasons.
     #[serde(with = "super::ordered")]
     #[schemars(with = "std::collections::BTreeMap<String, AuditLevel>")]
     pub audits: IndexMap<String, AuditLevel>,
@@ -87,11 +87,12 @@ impl Default for AuditLimits {
 }
 
 /// Built-in audits that warn when nothing else is configured: what they find may have good reasons.
-const WARNING: [&str; 5] = [
+const WARNING: [&str; 6] = [
     "class_ratio",
     "hard_negatives_ratio",
     "day_far_from_the_last_seven",
     "null_features",
+    "positives_after_the_date",
     "positives_outside_the_corpus",
 ];
 

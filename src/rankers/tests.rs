@@ -197,6 +197,9 @@ fn trees_that_are_none_are_refused_before_they_are_walked() {
         |nodes: &[trees::Node]| tree_ops::roots(nodes, &vec![0; nodes.len()]).map_err(|error| error.to_string());
     assert_eq!(roots(&[branch(1, 2), leaf, leaf]), Ok(vec![0]));
     assert_eq!(roots(&[branch(1, 1), leaf]), Ok(vec![0]));
+    // two that lead to one, as a set of categories does
+    assert_eq!(roots(&[branch(1, 2), branch(2, 3), leaf, leaf]), Ok(vec![0]));
     assert!(roots(&[branch(1, 2), branch(0, 2), leaf]).unwrap_err().contains("circle"));
+    assert!(roots(&[branch(1, 3), branch(2, 3), branch(1, 3), leaf]).unwrap_err().contains("circle"));
     assert!(roots(&[branch(1, 2), leaf, leaf, leaf]).unwrap_err().contains("two roots"));
 }

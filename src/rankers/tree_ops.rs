@@ -155,14 +155,15 @@ fn leaf_weights(
     Ok((of, found.into_iter().map(|(_, target, weight)| (target, weight)).collect()))
 }
 
-/// The one node of each tree that none leads to, in the order of the file. Refuses ways in a circle.
+/// The one node of each tree that none leads to, in the order of the file. Refuses ways in a circle. Several nodes may lead to one: exporters
+/// write a set of categories as a chain of comparisons with one child in common.
 pub(super) fn roots(nodes: &[Node], tree_ids: &[i64]) -> TractResult<Vec<u32>> {
+    let children = |at: u32| {
+        let node = &nodes[at as usize];
+        [node.yes, node.no].into_iter().filter(|_| node.mode != Mode::Leaf)
+    };
     let mut parents = vec![0u32; nodes.len()];
-    for node in nodes.iter().filter(|node| node.mode != Mode::Leaf) {
-        parents[node.yes as usize] += 1;
-        // a branch may name one child twice
-        parents[node.no as usize] += u32::from(node.no != node.yes);
-    }
+    (0..nodes.len() as u32).flat_map(children).for_each(|child| parents[child as usize] += 1);
     let mut roots = Vec::new();
     let mut seen = HashMap::new();
     for (at, tree) in tree_ids.iter().enumerate().filter(|(at, _)| parents[*at] == 0) {
@@ -170,12 +171,19 @@ pub(super) fn roots(nodes: &[Node], tree_ids: &[i64]) -> TractResult<Vec<u32>> {
         roots.push(at as u32);
     }
     let trees: std::collections::HashSet<i64> = tree_ids.iter().copied().collect();
-    let single = parents.iter().all(|count| *count <= 1);
-    // with one parent at most, what is not reached from a root lies on a circle
-    ensure!(
-        single && roots.len() == trees.len(),
-        "the nodes are no trees: a node has two parents, or a way is a circle"
-    );
+    // a node is reached when all that lead to it are; one on a circle never is
+    let mut reached = roots.clone();
+    let mut next = 0;
+    while next < reached.len() {
+        for child in children(reached[next]) {
+            parents[child as usize] -= 1;
+            if parents[child as usize] == 0 {
+                reached.push(child);
+            }
+        }
+        next += 1;
+    }
+    ensure!(reached.len() == nodes.len() && roots.len() == trees.len(), "the nodes are no trees: a way is a circle");
     Ok(roots)
 }
 

@@ -81,7 +81,14 @@ async fn look<'a>(job: &Job, planner: &Planner, audit: &'a SqlFile) -> Result<Op
 }
 
 /// Built-in audits of a column that a table may have.
-const OF_COLUMNS: [(&str, &str, &str); 1] = [("features_after_the_event", "positives", "features_time")];
+const OF_COLUMNS: [(&str, &str, &str); 6] = [
+    ("features_after_the_event", "positives", "features_time"),
+    ("held_out_clicks_inside_training", "liked", "event_time"),
+    ("held_out_clicks_inside_training", "liked", "held_out"),
+    ("negatives_held_out_for_the_user", "liked", "held_out"),
+    ("hard_negatives_held_out_for_the_user", "liked", "held_out"),
+    ("shown_negatives_held_out_for_the_user", "liked", "held_out"),
+];
 
 /// A built-in audit is left out where the job does not have the tables and columns it looks at.
 pub fn can_run(job: &Job, planner: &Planner, audit: &SqlFile) -> bool {

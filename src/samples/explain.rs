@@ -61,7 +61,7 @@ pub async fn check(job: &Job, releases: &Releases) -> Result<Vec<String>> {
 async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
     let mut planner = Planner::new(job, plan).await?;
     plan_tables(job, plan, &mut planner).await?;
-    planner.add_measured(&Statistics::default())?;
+    planner.add_measured(&Statistics::default(), job.date)?;
     for audit in plan.audits.iter() {
         if can_run(job, &planner, audit) {
             planner.plan_query(audit).await?;

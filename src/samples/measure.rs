@@ -118,11 +118,11 @@ impl Measure {
 pub const MEASURED_TABLES: [&str; 2] = ["measured_days", "measured_columns"];
 
 /// The figures as tables: rows by day of each source and of `positives`, and nulls by column of each table.
-pub fn measured_tables(all: &Statistics) -> Result<[(&'static str, RecordBatch); 2]> {
+pub fn measured_tables(all: &Statistics, date: RunDate) -> Result<[(&'static str, RecordBatch); 2]> {
     // other tables with a time are steps on the way to these
-    let positives = all.tables.get_key_value("positives").map(|(name, table)| (name, &table.days));
+    let positives = all.tables.get_key_value("positives").map(|(name, table)| (name, without_gaps(&table.days, date)));
     let (mut counted, mut day, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, days) in all.sources.iter().chain(positives) {
+    for (name, days) in all.sources.iter().chain(positives.as_ref().map(|(name, days)| (*name, days))) {
         for (date, count) in days {
             counted.push(name.as_str());
             day.push(date.days_since_epoch());
@@ -151,6 +151,16 @@ pub fn measured_tables(all: &Statistics) -> Result<[(&'static str, RecordBatch);
     ]);
     let broken = |error| Error::internal("figures make no table").caused_by(error);
     Ok([(MEASURED_TABLES[0], days.map_err(broken)?), (MEASURED_TABLES[1], columns.map_err(broken)?)])
+}
+
+/// The same with a zero for each day without a row, from the first day on: what is missing is no row that a query could find.
+fn without_gaps(days: &BTreeMap<RunDate, u64>, date: RunDate) -> BTreeMap<RunDate, u64> {
+    let mut all: BTreeMap<RunDate, u64> = match days.keys().next() {
+        Some(first) => first.to(date).map(|day| (day, 0)).collect(),
+        None => BTreeMap::new(),
+    };
+    all.extend(days);
+    all
 }
 
 /// Lengths of runs of equal values.
@@ -243,6 +253,15 @@ mod tests {
         }
         // 5 twice, 7 three times, 2 once, 9 twice
         assert_eq!(runs.finish(), BTreeMap::from([(1, 1), (2, 2), (3, 1)]));
+    }
+
+    #[test]
+    fn a_day_without_rows_counts_as_zero() {
+        let day = |text: &str| text.parse::<RunDate>().unwrap();
+        let days = BTreeMap::from([(day("2026-11-17"), 5), (day("2026-11-19"), 7)]);
+        let all: Vec<u64> = without_gaps(&days, day("2026-11-20")).into_values().collect();
+        assert_eq!(all, [5, 0, 7, 0]);
+        assert_eq!(without_gaps(&BTreeMap::new(), day("2026-11-20")), BTreeMap::new());
     }
 
     #[test]

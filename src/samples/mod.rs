@@ -37,7 +37,7 @@ pub use crate::warehouse::Unlisted;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::allocator::Kept;
 use crate::artifacts::{SampleFacts, Statistics, Written};
@@ -47,6 +47,7 @@ use crate::job::Job;
 /// Builds every sample table of `plan` below `folder` and audits them. The bytes written depend on the inputs, the SQL and its
 /// parameters alone: not on threads, memory or time.
 pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<SampleFacts>> {
+    plan.warnings.iter().for_each(|text| warn!("{text}"));
     let _kept = Kept::up_to(job.config.samples.memory.bytes());
     let mut planner = planner::Planner::new(job, plan).await?;
     // mistakes in the last table are told before a row of the first is read
@@ -78,7 +79,7 @@ pub async fn run(job: &Job, plan: &SamplePlan, folder: &str) -> Result<Written<S
     }
     let began = Instant::now();
     let statistics = statistics::statistics(job, &planner, &plan.sources, &tables, measured).await?;
-    planner.add_measured(&statistics)?;
+    planner.add_measured(&statistics, job.date)?;
     info!(seconds = began.elapsed().as_secs_f64(), "measured the sample tables");
     let began = Instant::now();
     let audits = audits::run(job, &planner, &plan.audits).await?;

@@ -9,7 +9,7 @@ use super::parse::SqlFile;
 use crate::config::{Config, FeatureKind};
 
 /// The source with the features of users.
-const USERS: &str = "users";
+pub const USERS: &str = "users";
 
 /// Columns of `positives` and `user_features` that hold items the user liked before: the lists that share the item's own
 /// embedding table.

@@ -17,13 +17,14 @@ use super::measure::measured_tables;
 use super::order::{DRAWN_TABLE, draws};
 use super::params::{Params, bind, params};
 use super::parse::SqlFile;
+use super::placeholders::{USERS, UsersTime, users_time};
 use super::plan::SamplePlan;
-use crate::artifacts::{IdType, Statistics, TableFacts, keys};
+use crate::artifacts::{IdType, RunDate, Statistics, TableFacts, keys};
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::rankers::Ranker;
 use crate::storage::{FileEntry, Store, read_parquet, sorted_parts};
-use crate::warehouse::{Corpus, Joins, ORDER_SEED, StableHash, Warehouse};
+use crate::warehouse::{Corpus, Joins, ORDER_SEED, StableHash, Warehouse, sql_name};
 
 /// Which of the two id columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +60,21 @@ impl Planner {
         for listing in &plan.sources {
             planner.warehouse.add_source(listing).await?;
         }
+        planner.check_users_time(job)?;
         Ok(planner)
+    }
+
+    /// A number would be cast to a moment of 1970, and each positive would meet the newest row of its user.
+    fn check_users_time(&self, job: &Job) -> Result<()> {
+        let Some(UsersTime { column, by_day }) = users_time(&job.config) else { return Ok(()) };
+        let Some(found) = self.warehouse.type_of(USERS, &column).filter(|found| found.is_numeric()) else {
+            return Ok(());
+        };
+        let (key, which) = if by_day { ("partition", " in its files") } else { ("time", "") };
+        Err(Error::config(format!(
+            "sources.{USERS}.{key}: column `{column}`{which} is {}, expected a timestamp or a date, since when a row is known; write it as one",
+            sql_name(&found)
+        )))
     }
 
     /// Registers rankers alone.
@@ -174,8 +189,8 @@ impl Planner {
     }
 
     /// Makes the figures of the tables readable for audits: `measured_days`, `measured_columns`.
-    pub fn add_measured(&mut self, statistics: &Statistics) -> Result<()> {
-        for (name, rows) in measured_tables(statistics)? {
+    pub fn add_measured(&mut self, statistics: &Statistics, date: RunDate) -> Result<()> {
+        for (name, rows) in measured_tables(statistics, date)? {
             self.schemas.insert(name.into(), rows.schema());
             self.warehouse.add_rows(name, rows)?;
         }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use tracing::warn;
 
 use super::names::PREVIOUS_TABLE;
 use super::planner::{IdColumn, Planner};
@@ -99,10 +98,7 @@ impl Source {
                 let doing = || format!("asking release {} ({}) for `{PREVIOUS_TABLE}`", release.release, release.date);
                 self.releases.write(job, release, &users.files, &mut writer).await.while_(doing)?
             }
-            None => {
-                self.warning(job.date).iter().for_each(|text| warn!("{text}"));
-                0
-            }
+            None => 0,
         };
         let columns = schema.fields().iter();
         let columns =

@@ -1,5 +1,6 @@
 //! Columns that a source declares and its files no longer have, or have with another type. Columns that were added are fine.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -60,6 +61,32 @@ pub fn check_declared(listing: &Listing, files: &[Found]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Columns that nobody declared and that a later partition lacks, with the words for whoever reads them: they would be null there, as if the rows
+/// said so. One that begins with a later partition was added. JSON lines leave out what they have no value for, so theirs say nothing.
+pub fn lost(listing: &Listing, files: &[Found]) -> BTreeMap<String, String> {
+    if listing.settings.format == Format::Json {
+        return BTreeMap::new();
+    }
+    let dated: Vec<&Found> =
+        files.iter().filter(|file| file.file.date.is_some() && file.file.rows != Some(0)).collect();
+    let mut first: BTreeMap<&str, &Found> = BTreeMap::new();
+    for file in dated.iter().rev() {
+        first.extend(file.schema.fields().iter().map(|field| (field.name().as_str(), *file)));
+    }
+    let undeclared = first.into_iter().filter(|(name, _)| !listing.settings.columns.contains_key(*name));
+    let lost = undeclared.filter_map(|(name, first)| {
+        let lacks = |file: &&&Found| file.file.date > first.file.date && file.schema.field_with_name(name).is_err();
+        let file = dated.iter().find(lacks)?;
+        let these = first_of(files.len(), dated.iter().filter(lacks).count());
+        let text = format!(
+            "source `{}`: missing column `{name}` in {}{these}, which {} has; mend the files, or read the column no longer",
+            listing.source, file.shown, first.shown
+        );
+        Some((name.to_string(), text))
+    });
+    lost.collect()
 }
 
 /// How many files it is, where there are several.

@@ -15,7 +15,7 @@ use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use futures::{StreamExt, TryStreamExt, stream};
 use tracing::warn;
 
-use super::drift::{Unreadable, check_declared, unreadable};
+use super::drift::{Unreadable, check_declared, lost, unreadable};
 use super::faults::store_fault;
 use super::listing::Listing;
 use super::table::{FileGroupShape, ScannedFile, SourceTable};
@@ -35,7 +35,7 @@ const FOOTER_GUESS: usize = 64 << 10;
 
 /// One file as it is.
 pub(super) struct Found {
-    file: ScannedFile,
+    pub file: ScannedFile,
     /// Name of the partition or file in errors.
     pub shown: String,
     pub schema: SchemaRef,
@@ -64,6 +64,7 @@ pub async fn read_schema(listing: &Listing) -> Result<SourceTable> {
         .await?;
     check_declared(listing, &found)?;
     let schema = table_schema(listing, &found)?;
+    let lost = lost(listing, &found);
     Ok(SourceTable {
         name: listing.source.clone(),
         schema: schema.clone(),
@@ -75,6 +76,7 @@ pub async fn read_schema(listing: &Listing) -> Result<SourceTable> {
         format: listing.settings.format,
         store: listing.store.clone(),
         groups: group(listing, found, &schema),
+        lost,
     })
 }
 

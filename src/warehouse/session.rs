@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -139,6 +140,12 @@ impl Warehouse {
         self.context.deregister_table(name).map_err(internal)?;
         self.context.register_table(name, Arc::new(table)).map_err(internal)?;
         Ok(())
+    }
+
+    /// The type of a source's column.
+    pub fn type_of(&self, source: &str, column: &str) -> Option<DataType> {
+        let (table, _) = self.sources.get(source)?;
+        Some(table.schema().field_with_name(column).ok()?.data_type().clone())
     }
 
     /// Rows of a source by the date of its partitions; empty where its files do not tell without being read.

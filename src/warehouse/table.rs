@@ -1,5 +1,6 @@
 //! A table over exactly the files it is given: no listing, no writing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::CsvOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Result, ScalarValue, Statistics};
+use datafusion::common::{Result, ScalarValue, Statistics, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::PartitionedFile;
@@ -59,6 +60,8 @@ pub struct SourceTable {
     pub format: Format,
     pub store: Store,
     pub groups: Vec<FileGroupShape>,
+    /// Columns that must not be read, and why.
+    pub lost: BTreeMap<String, String>,
 }
 
 /// A source or sample table as the engine reads it.
@@ -69,6 +72,7 @@ pub struct FilesTable {
     format: Format,
     url: ObjectStoreUrl,
     groups: Vec<FileGroupShape>,
+    lost: BTreeMap<String, String>,
 }
 
 impl FilesTable {
@@ -79,6 +83,7 @@ impl FilesTable {
             format: source.format,
             url: ObjectStoreUrl::parse(source.store.root())?,
             groups: source.groups.clone(),
+            lost: source.lost.clone(),
         })
     }
 
@@ -101,7 +106,8 @@ impl FilesTable {
             files: files.iter().map(scanned).collect(),
         };
         let url = ObjectStoreUrl::parse(store.root())?;
-        Ok(FilesTable { schema, partition: None, format: Format::Parquet, url, groups: vec![group] })
+        let lost = BTreeMap::new();
+        Ok(FilesTable { schema, partition: None, format: Format::Parquet, url, groups: vec![group], lost })
     }
 
     /// Every file, those that are decoded alike together.
@@ -122,6 +128,7 @@ impl FilesTable {
                 format: self.format,
                 url: self.url.clone(),
                 groups: vec![one],
+                lost: self.lost.clone(),
             };
             (file.meta.location.to_string(), table)
         };
@@ -227,6 +234,9 @@ impl TableProvider for FilesTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let wanted = projection.unwrap_or(&all);
+        if let Some(why) = wanted.iter().find_map(|at| self.lost.get(self.schema.field(*at).name())) {
+            return plan_err!("{why}");
+        }
         let threads = state.config().target_partitions();
         let scans =
             self.groups.iter().map(|group| self.scan_group(group, wanted, threads)).collect::<Result<Vec<_>>>()?;

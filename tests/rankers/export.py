@@ -107,6 +107,10 @@ def boosters():
     keep("lightgbm_regressor", lightgbm_model(regressor), {"input": rows}, "variable")
     ranker = lightgbm.LGBMRanker(**light).fit(HOLES, GRADE, group=[20] * (ROWS // 20))
     keep("lightgbm_ranker", lightgbm_model(ranker), {"input": rows}, "variable")
+    # sets of categories: a chain of comparisons with one child in common
+    wanted = np.isin(X[:, 1], [1, 4, 6]) * HIDDEN
+    categories = lightgbm.LGBMRegressor(**light, min_data_per_group=1, cat_smooth=0).fit(X, wanted, categorical_feature=[1])
+    keep("lightgbm_categories", lightgbm_model(categories), {"input": X[:64]}, "variable")
 
     classifier = xgboost.XGBClassifier(**small).fit(HOLES, CLICKED)
     keep("xgboost_classifier", xgboost_model(classifier), {"input": rows}, "probabilities", 1)

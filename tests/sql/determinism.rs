@@ -143,7 +143,7 @@ async fn neither_do_rankers_rules_and_their_counts() {
     }
     let dropped = &built[0].1;
     let rules: Vec<&str> = dropped.keys().map(String::as_str).collect();
-    assert_eq!(rules, ["catalogue", "liked", "margin", "per_item", "rank", "score"]);
+    assert_eq!(rules, ["catalogue", "liked", "margin", "no_score", "per_item", "rank", "score"]);
     assert!(["liked", "margin", "per_item", "rank"].iter().all(|rule| dropped[*rule] > 0), "{dropped:?}");
     assert_eq!((dropped["catalogue"], dropped["score"]), (0, 0));
     assert_eq!(built[0], built[1]);

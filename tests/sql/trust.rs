@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use serde_json::json;
 use twotower::artifacts::{RankBand, Spread};
 use twotower::recommend::LastRelease;
@@ -187,6 +187,66 @@ async fn columns_that_drifted_are_named_with_the_first_partition_that_has_it() {
             assert!(error.contains(part), "`{part}` is not in: {error}");
         }
     }
+}
+
+/// Clicks of four days in files that nobody declared the columns of, with `clicked` where `has` says so.
+async fn undeclared(name: &str, has: fn(u32) -> bool) -> World {
+    let mut world = world(name).await.source("impressions", "format: parquet, partition: dt, days: -3..0");
+    for day in 17..=20 {
+        let number = |value| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
+        let time = Arc::new(StringArray::from(vec![format!("2026-11-{day} 08:00:00")])) as ArrayRef;
+        let mut columns =
+            vec![("user_id", number(1)), ("item_id", number(10 + i64::from(day % 4))), ("event_time", time)];
+        columns.extend(has(day).then(|| ("clicked", Arc::new(BooleanArray::from(vec![true])) as ArrayRef)));
+        world = parquet(world, &format!("own/impressions/dt=2026-11-{day}"), columns).await;
+    }
+    world.sql("copy.sql", "select user_id, item_id from impressions").await
+}
+
+#[tokio::test]
+async fn a_column_that_later_partitions_lost_is_no_column_of_nulls() {
+    // the click times are text, as the files have them
+    let liked = "select user_id, item_id, cast(event_time as timestamp) as event_time, false as held_out from impressions where clicked";
+    let lost = undeclared("lost", |day| day < 19).await.sql("liked.sql", liked).await;
+    let error = lost.error().await;
+    for part in [
+        "source `impressions`: missing column `clicked` in ",
+        "dt=2026-11-19/part-00000.parquet (the first of 2 such files of 4), which ",
+        "dt=2026-11-17/part-00000.parquet has",
+    ] {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+    // who does not read it does not miss it; and one that came later was added
+    let unread = undeclared("lost-unread", |day| day < 19).await;
+    unread.sql("liked.sql", &liked.replace(" where clicked", "")).await.build().await.unwrap();
+    undeclared("gained", |day| day >= 19).await.sql("liked.sql", liked).await.build().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_ranker_could_not_score_has_no_rank() {
+    let scores = json!([[1, 13, 0.5], [1, 12, "NaN"], [1, 11, null], [2, 12, "NaN"]]);
+    let scores: Vec<Vec<serde_json::Value>> = serde_json::from_value(scores).unwrap();
+    let mut world = world("no-score").await.given("ranker_scores", &scores).await;
+    for set in ["rank_from=1", "random_per_hard=1", "per_positive=1", "order=top"] {
+        world = world.set(&format!("samples.hard_negatives.{set}"));
+    }
+    let built = world.set("samples.random_negatives.per_positive=20").build().await.unwrap();
+    let facts = &built.written.facts;
+    assert_eq!(facts.statistics.dropped["no_score"], 3, "{:?}", facts.statistics.dropped);
+    // one for each of the first user's three clicks, all of the first rank
+    let ranks = &facts.statistics.hard_negative_ranks;
+    assert!(matches!(ranks[..], [RankBand { from: 1, to: 1, rows: 3 }]), "{ranks:?}");
+}
+
+#[tokio::test]
+async fn since_when_users_are_known_is_no_number() {
+    let world = world("number-time").await.source("users", "format: csv, time: updated_at");
+    let world = world.put("own/users/a.csv", "user_id,country,updated_at\n1,de,1763510400\n2,fr,1763510400\n").await;
+    let error = world.error().await;
+    assert!(
+        error.contains("sources.users.time: column `updated_at` is bigint, expected a timestamp or a date"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

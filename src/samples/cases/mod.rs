@@ -192,7 +192,7 @@ impl Outcome<'_> {
         }
         if case.expect.keys().any(|what| what.starts_with(AUDIT)) {
             let figures = statistics(self.job, &self.planner, &[], &self.tables, measured).await?;
-            self.planner.add_measured(&figures)?;
+            self.planner.add_measured(&figures, self.job.date)?;
             for name in MEASURED_TABLES {
                 if let Some(given) = case.given.get(name) {
                     self.planner.warehouse.add_rows(name, rows_of_table(name, given)?)?;
