@@ -130,7 +130,7 @@ pub struct InputFile {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditOutcome {
     pub name: String,
-    /// `passed`, `warned` or `failed`.
+    /// `passed`, `warned` or `failed`; `off`, or `nothing to look at` where the job does not have its tables and columns.
     pub outcome: String,
     pub rows: u64,
     /// The first rows it found, as JSON objects.

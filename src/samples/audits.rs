@@ -27,14 +27,23 @@ const SIDE_BY_SIDE: usize = 2;
 /// Bytes of memory that are enough for two.
 const ENOUGH: usize = 512 << 20;
 
-/// Runs every audit; the failing ones together make one error.
+/// Runs every audit; the failing ones together make one error. One that is off, or whose tables and columns the job does not have, stands among
+/// the outcomes too: that it found nothing would be another thing.
 pub async fn run(job: &Job, planner: &Planner, audits: &[SqlFile]) -> Result<Vec<AuditOutcome>> {
     let looks: Vec<_> = audits.iter().map(|audit| look(job, planner, audit)).collect();
     let at_once = if job.config.samples.memory.bytes() < ENOUGH { 1 } else { SIDE_BY_SIDE };
     let found: Vec<_> = stream::iter(looks).buffered(at_once).try_collect().await?;
     let mut outcomes = Vec::new();
     let mut failed = Vec::new();
-    for Found { audit, level, rows, examples } in found.into_iter().flatten() {
+    for (audit, found) in audits.iter().zip(found) {
+        let Found { level, rows, examples } = match found {
+            Ok(found) => found,
+            Err(why) => {
+                let outcome = why.to_string();
+                outcomes.push(AuditOutcome { name: audit.name.clone(), outcome, rows: 0, examples: Vec::new() });
+                continue;
+            }
+        };
         let outcome = match (rows, level) {
             (0, _) => "passed",
             (_, AuditLevel::Warn) => "warned",
@@ -60,24 +69,26 @@ pub async fn run(job: &Job, planner: &Planner, audits: &[SqlFile]) -> Result<Vec
 }
 
 /// What one audit returned.
-struct Found<'a> {
-    audit: &'a SqlFile,
+struct Found {
     level: AuditLevel,
     rows: u64,
     /// The first rows.
     examples: Vec<Value>,
 }
 
-/// Runs one audit, unless it is off or cannot run here.
-async fn look<'a>(job: &Job, planner: &Planner, audit: &'a SqlFile) -> Result<Option<Found<'a>>> {
+/// Runs one audit, or tells why not.
+async fn look(job: &Job, planner: &Planner, audit: &SqlFile) -> Result<Result<Found, &'static str>> {
     job.stop.check()?;
     let level = job.config.samples.audit_level(&audit.name);
-    if level == AuditLevel::Off || !can_run(job, planner, audit) {
-        return Ok(None);
+    if level == AuditLevel::Off {
+        return Ok(Err("off"));
+    }
+    if !can_run(job, planner, audit) {
+        return Ok(Err("nothing to look at"));
     }
     let _spinner = job.progress.spinner(&format!("audit {}", audit.name));
     let (rows, examples) = offending(job, planner, audit).await?;
-    Ok(Some(Found { audit, level, rows, examples }))
+    Ok(Ok(Found { level, rows, examples }))
 }
 
 /// Built-in audits of a column that a table may have.

@@ -264,7 +264,7 @@ impl Checks {
         if self.duplicates > 0 {
             let what = if shape.key == ["sample_id"] { "duplicated sample ids" } else { "duplicated rows" };
             return at(format!(
-                "{what}: table `{}` repeats its key ({}) in {} of {} rows, for example {}; make it unique in the SQL, or read one day of the source (`snapshot: true`)",
+                "{what}: table `{}` repeats its key ({}) in {} of {} rows, for example {}; make it unique in the SQL; where a source that it joins has several rows for one thing, mend that, or read one day of it (`snapshot: true`)",
                 file.name,
                 shape.key.join(", "),
                 self.duplicates,

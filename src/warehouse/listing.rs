@@ -63,6 +63,16 @@ pub enum Unlisted {
     Failed(Error),
 }
 
+impl Unlisted {
+    /// The same with more words, unless the config or the store is at fault.
+    fn and(mut self, words: &str) -> Self {
+        if let Unlisted::NoData(error) | Unlisted::NotReady { error, .. } = &mut self {
+            error.message += words;
+        }
+        self
+    }
+}
+
 impl From<Error> for Unlisted {
     fn from(error: Error) -> Self {
         Unlisted::Failed(error)
@@ -105,7 +115,10 @@ impl<'a> Lister<'a> {
         let partitions = match (&self.source.partition, self.source.snapshot) {
             (None, _) => vec![self.whole_folder().await?],
             (Some(_), true) => vec![self.snapshot().await?],
-            (Some(_), false) => self.window().await?,
+            (Some(key), false) => match self.window().await {
+                Ok(partitions) => partitions,
+                Err(unlisted) => return Err(unlisted.and(&self.none_at_all(key).await?)),
+            },
         };
         Ok(Listing {
             source: self.folders.source.clone(),
@@ -189,6 +202,17 @@ impl<'a> Lister<'a> {
         self.fill(gaps, &wanted, own, &mut partitions).await?;
         partitions.sort_by_key(|partition| partition.date);
         Ok(partitions)
+    }
+
+    /// A path or a key that is misspelt looks like a missing day: what tells them apart, where there is no partition of any day.
+    async fn none_at_all(&self, key: &str) -> Result<String> {
+        let (name, url) = (&self.folders.source, self.folders.store.url());
+        Ok(match self.folders.dates().await? {
+            [] => format!(
+                "; {url} has no folder `{key}=YYYY-MM-DD` of any day, so look at `sources.{name}.path` and `sources.{name}.partition`"
+            ),
+            _ => String::new(),
+        })
     }
 
     /// Leaves gaps out, or lets earlier partitions stand in.
@@ -371,6 +395,18 @@ mod tests {
         let latest = |s: &mut Source| (s.days, s.missing) = (days(-2, 0), Missing::Latest);
         let files = listed("latest", &keys, latest).await.unwrap();
         assert_eq!(files[..3], ["dt=2026-11-15/a", "dt=2026-11-16/a", "dt=2026-11-19/a"]);
+    }
+
+    #[tokio::test]
+    async fn a_source_without_any_partition_is_told_from_one_that_lacks_a_day() {
+        let misspelt = "has no folder `dt=YYYY-MM-DD` of any day";
+        for missing in [Missing::Fail, Missing::Skip] {
+            let day = listed("one-day", &["dt=2026-11-19/a"], |s| s.missing = missing).await.unwrap_err();
+            assert!(!day.message.contains(misspelt), "{day}");
+            let all =
+                listed("no-day", &["day=2026-11-20/a", "dt=20261120/a"], |s| s.missing = missing).await.unwrap_err();
+            assert!(all.message.contains(misspelt) && all.message.contains("sources.logs.partition"), "{all}");
+        }
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ pub fn section(report: &Report) -> Section {
     for audit in &report.samples.audits {
         let example = audit.examples.first().map(ToString::to_string).unwrap_or_default();
         let cells: [Html; 4] = [text(&audit.name), outcome(&audit.outcome), text(&count(audit.rows)), text(&example)];
-        audits.marked(audit.outcome != "passed", cells);
+        audits.marked(["warned", "failed"].contains(&audit.outcome.as_str()), cells);
     }
     body += &titled("Audits of the samples", &audits);
     Section { id: "checks", title: "Gates and audits", body }
