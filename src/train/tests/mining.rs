@@ -103,7 +103,7 @@ async fn a_day_searches_for_its_own_users_and_not_for_all_that_the_parent_was_ta
     let planted = Planted::new("mined-day", 600, &changes).await;
     let mut data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
     let training = &planted.job.config.training;
-    // three rows of one user and many users before him: far more than the steps, were they searched for
+    // one row of one user, and many users before him: far more work than the steps, were they searched for
     data.training = data.training[..1].to_vec().into();
     Mined::check(&data, training).unwrap();
     data.training = Vec::new().into();
