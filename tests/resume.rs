@@ -125,6 +125,11 @@ fn a_training_that_is_killed_again_and_again_ends_with_the_same_bytes() {
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().code(), None, "it was over before it could be killed");
     }
+    // the last of them has written what all have learned, from the first line on
+    let logs = || files(&runs(&world)).into_iter().filter(|path| path.ends_with("model/training.jsonl"));
+    let newest = logs().max().expect("a training that goes on has its log").canonicalize().unwrap();
+    let (log, whole) = (std::fs::read(newest).unwrap(), &expected["training.jsonl"]);
+    assert!(log.len() < whole.len() && whole.starts_with(&log), "{}", String::from_utf8_lossy(&log));
     let ran = train(&world, &settings).expect(0);
     assert!(ran.stderr.contains("goes on from a checkpoint"), "{}", ran.stderr);
     assert_same(&world, &expected);
@@ -139,6 +144,8 @@ fn a_training_that_goes_on_from_a_parent_and_is_killed_ends_with_the_same_bytes(
         "model.learn_temperature=true",
         "model.user_tower.dropout=0.1",
         "warm_start.epochs=6",
+        // from the parent's towers, before the first epoch
+        "training.self_mined={per_positive: 1, from_epoch: 3, rank_from: 11, rank_to: 60}",
         // recall falls from the second epoch on
         "training.early_stopping.patience=0",
     ];
@@ -152,6 +159,8 @@ fn a_training_that_goes_on_from_a_parent_and_is_killed_ends_with_the_same_bytes(
         wait_for(&world, place);
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().code(), None, "it was over before it could be killed");
+        let log = std::fs::read_to_string(world.folder.path().join("log")).unwrap();
+        assert!(log.contains("mined hard negatives"), "{log}");
     }
     let ran = train(&world, &settings).expect(0);
     assert!(ran.stderr.contains("goes on from a checkpoint"), "{}", ran.stderr);

@@ -1,6 +1,6 @@
 //! What features and towers must hold that types alone cannot: rules of each kind, of shared tables, of towers.
 
-use super::load::require;
+use super::load::{MOST_DIM, at_most, require};
 use super::{Combine, Config, Feature, FeatureKind, Normalization, OwnInList, Pooling};
 use crate::error::{Result, did_you_mean};
 
@@ -26,6 +26,12 @@ impl Config {
                 &format!("{key}.normalization"),
                 "it without hidden layers",
                 "`layers`, whose values it is for",
+            )?;
+            require(
+                tower.normalization != Normalization::Batch || self.training.batch_size > 1,
+                &format!("{key}.normalization"),
+                "`batch` beside training.batch_size 1",
+                "`layer` or `none`, or more rows in a batch: the mean of a single row is the row itself",
             )?;
             require(
                 !tower.gating || tower.combine == Combine::Concat,
@@ -91,6 +97,7 @@ impl Config {
         allowed(feature.buckets.is_some(), "buckets", &[Bucketized])?;
         allowed(feature.boundaries.is_some(), "boundaries", &[Bucketized])?;
         require(feature.dim != Some(0), &format!("{key}.dim"), "0", "at least 1")?;
+        at_most(&format!("{key}.dim"), feature.dim.unwrap_or_default(), MOST_DIM)?;
         require(feature.max_length != Some(0), &format!("{key}.max_length"), "0", "at least 1")?;
         require(feature.unknown_rows != Some(0), &format!("{key}.unknown_rows"), "0", "at least 1")?;
         if let Some(rows) = feature.hash_rows {
@@ -140,6 +147,12 @@ impl Config {
                 "the number of rows for the pairs",
             )?;
         }
+        require(
+            feature.buckets.is_none() || feature.boundaries.is_none(),
+            key,
+            "`buckets` beside `boundaries`",
+            "one or the other, because boundaries say how many buckets there are",
+        )?;
         if let Some(boundaries) = &feature.boundaries {
             let sorted = boundaries.windows(2).all(|w| w[0] < w[1]) && boundaries.iter().all(|b| b.is_finite());
             require(
@@ -285,6 +298,36 @@ mod tests {
             assert!(text.contains("features.item.") && text.contains("features.user."), "{text}");
         }
         insta::assert_snapshot!(texts.join("\n"));
+    }
+
+    #[test]
+    fn settings_of_a_feature_that_speak_against_each_other_or_know_no_bound_are_refused() {
+        for (user, told) in [
+            (
+                "age: {kind: bucketized, buckets: 4, boundaries: [20, 40]}",
+                "features.user.age: found `buckets` beside `boundaries`, expected one or the other",
+            ),
+            ("age: {kind: bucketized, dim: 65537}", "features.user.age.dim: found 65537, expected at most 65536"),
+        ] {
+            let text = read(user, "item_id: {kind: id}").expect_err(user);
+            assert!(text.starts_with(&format!("job.yaml: {told}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_mean_of_a_batch_needs_more_than_one_row() {
+        let text = "version: 1\nname: a\noutput: out\nsources: {impressions: {path: logs}}\nfeatures: {user: {age: {kind: numeric}}, item: {item_id: {kind: id}}}\n";
+        let read = |set: &[&str]| {
+            let set = Overrides(set.iter().map(|set| set.to_string()).collect());
+            Config::parse(text, "job.yaml", &set).map(drop).map_err(|error| error.to_string())
+        };
+        for side in ["user", "item"] {
+            let batch = format!("model.{side}_tower.normalization=batch");
+            let refused = read(&[&batch, "training.batch_size=1"]).unwrap_err();
+            assert!(refused.contains(&format!("model.{side}_tower.normalization: found `batch` beside")), "{refused}");
+            assert_eq!(read(&[&batch, "training.batch_size=2"]), Ok(()));
+        }
+        assert_eq!(read(&["model.user_tower.normalization=layer", "training.batch_size=1"]), Ok(()));
     }
 
     #[test]

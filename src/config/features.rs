@@ -30,7 +30,7 @@ pub struct Feature {
     #[serde(default)]
     pub table: Option<String>,
     /// Dimension of the embedding (`id`, `ids`, `categorical`, `bucketized`, `text`, `crossed`). Larger tables learn more and cost memory
-    /// in proportion.
+    /// in proportion. At most 65,536.
     #[serde(default)]
     pub dim: Option<usize>,
     /// Values seen in fewer positives than this share the unknown rows (`id`, `ids`, `categorical`). 0 gives every item of the catalogue
@@ -69,7 +69,7 @@ pub struct Feature {
     /// Number of quantile buckets, learned from the data (`bucketized`).
     #[serde(default)]
     pub buckets: Option<usize>,
-    /// Boundaries of the buckets, in place of quantiles (`bucketized`).
+    /// Boundaries of the buckets, in place of quantiles and of `buckets` (`bucketized`).
     #[serde(default)]
     pub boundaries: Option<Vec<f64>>,
 }

@@ -55,7 +55,7 @@ pub enum TableOptimizer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Checkpoint {
-    /// Minutes between two; 0 writes none by time. Each writes the tables once, and steps wait meanwhile: at 200 MB/s a
+    /// Minutes between two, at most 10,080 (a week); 0 writes none by time. Each writes the tables once, and steps wait meanwhile: at 200 MB/s a
     /// table of 2 GB takes 10 seconds.
     pub minutes: f64,
     /// Write one after each epoch. An epoch that is the best so far is written in any case while others may follow, because

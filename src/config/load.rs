@@ -7,6 +7,14 @@ use serde_yaml::Value;
 use super::{Config, Feature, VERSION};
 use crate::error::{Error, Result, nearest};
 
+/// Largest dimension of vectors, embeddings and layers.
+pub(super) const MOST_DIM: usize = 65_536;
+/// Most positives, and most random negatives, of one step.
+const MOST_IN_A_STEP: usize = 16_777_216;
+const MOST_THREADS: usize = 1024;
+/// Most minutes between two checkpoints.
+const MOST_MINUTES: f64 = 10_080.0;
+
 /// `--set a.b=c`, in the order given.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides(pub Vec<String>);
@@ -79,6 +87,7 @@ impl Config {
         for (side, tower) in [("user", &self.model.user_tower), ("item", &self.model.item_tower)] {
             let (key, found) = (format!("model.{side}_tower.layers"), format!("{:?}", tower.layers));
             require(tower.layers.iter().all(|width| *width > 0), &key, &found, "widths of at least 1")?;
+            at_most(&key, tower.layers.iter().copied().max().unwrap_or_default(), MOST_DIM)?;
         }
         let limits = &self.samples.audit_limits;
         let null_share = limits.null_share;
@@ -92,6 +101,7 @@ impl Config {
             require(value > 0.0 && value.is_finite(), key, &value.to_string(), "a number above 0")
         };
         positive("model.dim", self.model.dim as f64)?;
+        at_most("model.dim", self.model.dim, MOST_DIM)?;
         positive("model.temperature", self.model.temperature)?;
         if let Some(bias) = &self.model.item_bias {
             let (key, found) = ("model.item_bias.weight", bias.weight.to_string());
@@ -101,6 +111,9 @@ impl Config {
         positive("warm_start.epochs", f64::from(self.warm_start.epochs))?;
         positive("warm_start.max_parent_age_days", f64::from(self.warm_start.max_parent_age_days))?;
         positive("training.batch_size", self.training.batch_size as f64)?;
+        at_most("training.batch_size", self.training.batch_size, MOST_IN_A_STEP)?;
+        at_most("training.random_negatives", self.training.random_negatives, MOST_IN_A_STEP)?;
+        at_most("training.threads", self.training.threads, MOST_THREADS)?;
         positive("training.hard_weight", self.training.hard_weight)?;
         positive("training.learning_rate.dense", self.training.learning_rate.dense)?;
         positive("training.learning_rate.tables", self.training.learning_rate.tables)?;
@@ -122,7 +135,10 @@ impl Config {
         not_negative("samples.audit_limits.ratio_change", limits.ratio_change)?;
         not_negative("samples.audit_limits.day_change", limits.day_change)?;
         not_negative("training.clip", self.training.clip)?;
-        not_negative("training.checkpoint.minutes", self.training.checkpoint.minutes)?;
+        let minutes = self.training.checkpoint.minutes;
+        not_negative("training.checkpoint.minutes", minutes)?;
+        let expected = format!("at most {MOST_MINUTES}, a week; 0 writes none by time");
+        require(minutes <= MOST_MINUTES, "training.checkpoint.minutes", &minutes.to_string(), &expected)?;
         not_negative("training.weight_decay", self.training.weight_decay)?;
         not_negative("training.table_decay", self.training.table_decay)?;
         not_negative("training.vector_decay", self.training.vector_decay)?;
@@ -178,6 +194,11 @@ pub(super) fn require(holds: bool, key: &str, found: &str, expected: &str) -> Re
         return Ok(());
     }
     Err(Error::config(format!("{key}: found {found}, expected {expected}")))
+}
+
+/// Bounds of sizes: far beyond what anyone wants, so that a slip of the pen is told here and not by a machine without memory.
+pub(super) fn at_most(key: &str, value: usize, most: usize) -> Result<()> {
+    require(value <= most, key, &value.to_string(), &format!("at most {most}"))
 }
 
 pub(super) fn is_identifier(name: &str) -> bool {
@@ -290,6 +311,13 @@ mod tests {
             "features.user.history.max_length=0",
             "training.clip=-1",
             "training.checkpoint.minutes=.inf",
+            "training.checkpoint.minutes=1e300",
+            "training.batch_size=16777217",
+            "training.random_negatives=18446744073709551615",
+            "training.threads=1025",
+            "model.dim=65537",
+            "model.item_tower.layers=[64, 65537]",
+            "features.item.item_id.dim=65537",
             "training.learning_rate.final=1.5",
             "training.tensorboard=s3://bucket/curves",
             "training.weight_decay=-0.1",

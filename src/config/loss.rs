@@ -3,9 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::load::require;
-use super::{Config, LogQ, Model};
+use super::load::{at_most, require};
+use super::{Config, LEARNED_TEMPERATURES, LogQ, Model};
 use crate::error::Result;
+
+/// Most mined negatives of one positive.
+const MOST_MINED: usize = 10_000;
 
 /// The loss of one positive, with `s+` for its inner product and `s-` for that of a negative; `mean` is over its negatives, each
 /// as often as it counts.
@@ -50,7 +53,7 @@ impl LossKind {
     }
 
     /// Whether inner products are divided by a temperature.
-    fn has_temperature(self) -> bool {
+    pub fn has_temperature(self) -> bool {
         !matches!(self, LossKind::CosineContrastive | LossKind::Triplet)
     }
 }
@@ -73,13 +76,14 @@ impl Loss {
 #[serde(default, deny_unknown_fields)]
 pub struct SelfMined {
     /// Epoch after which the first search is made: its negatives are those of the next one. Towers that know little find
-    /// little.
+    /// little. A training that goes on from a parent (`warm_start`) knows enough: there the first search is made before its first
+    /// epoch.
     pub from_epoch: u32,
     /// First rank that is taken. The first ones hold the items that the user would like and was never shown.
     pub rank_from: usize,
     /// Last rank that is taken.
     pub rank_to: usize,
-    /// Mined negatives of one positive in a step, beside those of `hard_per_positive`; 0 mines none.
+    /// Mined negatives of one positive in a step, beside those of `hard_per_positive`; at most 10,000, and 0 mines none.
     pub per_positive: usize,
     /// Share of the users that are searched for, other ones in each epoch. A search over users times items that would cost
     /// more than the epoch's steps is refused.
@@ -104,12 +108,14 @@ impl SelfMined {
             );
         }
         let key = |name: &str| format!("training.self_mined.{name}");
+        at_most(&key("per_positive"), self.per_positive, MOST_MINED)?;
         let from = self.from_epoch;
         let expected = format!("at least 1 and below training.epochs, {epochs}");
         require((1..epochs).contains(&from), &key("from_epoch"), &from.to_string(), &expected)?;
         let (first, last) = (self.rank_from, self.rank_to);
         let found = format!("ranks {first}..{last}");
-        require(first >= 1 && first <= last, "training.self_mined", &found, "1 <= rank_from <= rank_to")?;
+        let ranks = first >= 1 && first <= last && last <= u32::MAX as usize;
+        require(ranks, "training.self_mined", &found, "1 <= rank_from <= rank_to < 2^32")?;
         let share = self.share;
         require(share > 0.0 && share <= 1.0, &key("share"), &share.to_string(), "a share above 0 and at most 1")
     }
@@ -177,6 +183,13 @@ impl Config {
             &format!("{temperature} {without}"),
             &format!("no such key, or its default {usual}"),
         )?;
+        let (least, most) = (LEARNED_TEMPERATURES.start(), LEARNED_TEMPERATURES.end());
+        require(
+            !self.model.learn_temperature || LEARNED_TEMPERATURES.contains(&temperature),
+            "model.temperature",
+            &format!("{temperature} beside learn_temperature true"),
+            &format!("a start from {least} to {most}, where a learned temperature stays"),
+        )?;
         let objectives = &training.objectives;
         let count = objectives.len().to_string();
         require(objectives.len() <= 32, "training.objectives", &format!("{count} columns"), "at most 32")?;
@@ -193,11 +206,32 @@ impl Config {
         let from = training.hard_from_epoch;
         require(from > 0, "training.hard_from_epoch", "0", "at least 1, the first epoch")?;
         require(
-            training.in_batch_negatives || training.random_negatives > 0 || training.hard_per_positive > 0,
+            from <= training.epochs,
+            "training.hard_from_epoch",
+            &from.to_string(),
+            &format!("at most training.epochs, {}: no epoch would have hard negatives", training.epochs),
+        )?;
+        require(
+            self.has_negatives(),
             "training.in_batch_negatives",
-            "false beside random_negatives 0 and hard_per_positive 0",
-            "some negatives",
+            &format!(
+                "{} with batch_size {}, random_negatives 0, and nothing that makes hard, shown or self-mined negatives",
+                training.in_batch_negatives, training.batch_size
+            ),
+            "some negatives: the loss of a positive alone is 0, and nothing is learned",
         )
+    }
+
+    /// Whether some kind of negatives can come of the settings. A team's own SQL may make any table.
+    fn has_negatives(&self) -> bool {
+        let (training, samples) = (&self.training, &self.samples);
+        let hard = samples.hard_negatives.from.is_some() || self.sources.contains_key("ranker_scores");
+        let made = |each: usize, built_in: bool| each > 0 && (built_in || samples.sql.is_some());
+        training.has_in_batch_negatives()
+            || training.random_negatives > 0
+            || training.self_mined.per_positive > 0
+            || made(training.hard_per_positive, hard)
+            || made(training.shown_per_positive, samples.shown_negatives.per_positive > 0)
     }
 }
 
@@ -209,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_means_nothing_to_the_loss_is_refused() {
-        let cases: [&[&str]; 23] = [
+        let cases: [&[&str]; 31] = [
             &["training.loss.kind=hinge"],
             &["training.loss.margin=0.1"],
             &["training.loss={kind: bpr, negative_weight: 2}"],
@@ -233,12 +267,57 @@ mod tests {
             &["model.normalize=false", "training.loss.kind=cosine_contrastive"],
             &["model.normalize=false", "training.loss={kind: triplet, margin: .inf}"],
             &["training.vector_decay=0.01"],
+            &["training.hard_from_epoch=11"],
+            &["training.self_mined={per_positive: 10001}"],
+            &["training.self_mined={per_positive: 1, rank_to: 4294967296}"],
+            &["model.learn_temperature=true", "model.temperature=2"],
+            &["model.learn_temperature=true", "model.temperature=0.004"],
+            &["training.in_batch_negatives=false", "training.random_negatives=0"],
+            &["training.batch_size=1", "training.random_negatives=0"],
+            &[
+                "training.in_batch_negatives=false",
+                "training.random_negatives=0",
+                "samples.shown_negatives.per_positive=1",
+                "training.shown_per_positive=0",
+            ],
         ];
         let error = |set: &&[&str]| {
             let overrides = Overrides(set.iter().map(|set| set.to_string()).collect());
             Config::parse(SMALL, "job.yaml", &overrides).expect_err(&set.join(" ")).message
         };
         insta::assert_snapshot!(cases.iter().map(error).collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn any_kind_of_negatives_is_enough_where_something_makes_it() {
+        let none = ["training.in_batch_negatives=false", "training.random_negatives=0"];
+        for kind in [
+            "sources.ranker_scores={path: scores}",
+            "samples.hard_negatives.from=previous",
+            "samples.shown_negatives.per_positive=1",
+            "training.self_mined.per_positive=1",
+            "samples.sql=sql",
+            "training.in_batch_negatives=true",
+            "training.random_negatives=1",
+        ] {
+            let overrides = Overrides([none[0], none[1], kind].map(str::to_string).to_vec());
+            Config::parse(SMALL, "job.yaml", &overrides).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        }
+    }
+
+    #[test]
+    fn the_ends_of_a_range_are_within_it() {
+        for set in [
+            &["training.hard_from_epoch=10"][..],
+            &["training.self_mined={per_positive: 10000}"],
+            &["model.learn_temperature=true", "model.temperature=1"],
+            &["model.learn_temperature=true", "model.temperature=0.005"],
+            &["model.temperature=2"],
+            &["training.checkpoint.minutes=10080", "training.threads=1024", "model.dim=65536"],
+        ] {
+            let overrides = Overrides(set.iter().map(|set| set.to_string()).collect());
+            Config::parse(SMALL, "job.yaml", &overrides).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use index::{Embedding, Index, IndexDrift, Refresh};
 pub use learning::{Checkpoint, LearningRate, Schedule, TableOptimizer};
 pub use load::Overrides;
 pub use loss::{Loss, LossKind, SelfMined};
-pub use model::{Activation, Combine, ItemBias, Model, Normalization, Tower};
+pub use model::{Activation, Combine, ItemBias, LEARNED_TEMPERATURES, Model, Normalization, Tower};
 pub use negatives::{
     HardFrom, HardNegatives, HardOrder, MissingRelease, PreviousCandidates, RandomNegatives, ShownNegatives,
 };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// Dimension of the vectors that both towers end in, which meet by inner product.
+    /// Dimension of the vectors that both towers end in, which meet by inner product; at most 65,536.
     pub dim: usize,
     /// Divide the vectors by their L2 norm, so that inner products are cosines. `false` leaves them the lengths that training gives them, as
     /// matrix factorisation does: an item's says how much is liked at all, a user's how sure his taste is. Then take a `temperature` of about 1,
@@ -16,7 +16,7 @@ pub struct Model {
     pub item_tower: Tower,
     /// Logits are inner products divided by it. Smaller separates harder and forgives fewer wrong labels.
     pub temperature: f64,
-    /// Learn the temperature with the rest, from the value above.
+    /// Learn the temperature with the rest, from the value above. It stays between 0.005 and 1, and has to start there.
     pub learn_temperature: bool,
     /// A number of each item that is added to its scores, whoever asks: `{column: log_likes, weight: 0.03}` adds 0.03 times that
     /// column of `item_features` (null adds nothing). The towers are trained without it; afterwards an item's vector has the addition
@@ -26,6 +26,9 @@ pub struct Model {
     /// hold out.
     pub item_bias: Option<ItemBias>,
 }
+
+/// Where a temperature that is learned stays: below it the softmax sees only the nearest negative, above it hardly any difference.
+pub const LEARNED_TEMPERATURES: std::ops::RangeInclusive<f64> = 0.005..=1.0;
 
 /// Which addition to an item's scores: the post-hoc logit adjustment of Menon et al. 2021, with the other sign where it speaks for
 /// what is popular.
@@ -59,7 +62,7 @@ pub struct Tower {
     /// How features meet: `concat` puts them side by side; `sum` adds embeddings, which then all have dimension
     /// `model.dim` and, with no layers, are the vector itself (matrix factorisation).
     pub combine: Combine,
-    /// Widths of the hidden layers.
+    /// Widths of the hidden layers, at most 65,536 each.
     pub layers: Vec<usize>,
     pub activation: Activation,
     /// What hidden values go through before the activation. Either lets deeper towers learn at higher rates; `layer` costs little
@@ -120,6 +123,6 @@ pub enum Normalization {
     /// Mean 0 and variance 1 over the values of one row.
     Layer,
     /// Mean 0 and variance 1 of each value over the batch; after training with the running mean and variance of the batches. Small
-    /// batches make it noisy.
+    /// batches make it noisy, and one of a single row says nothing.
     Batch,
 }

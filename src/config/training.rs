@@ -23,13 +23,14 @@ pub struct Training {
     #[serde(with = "ordered")]
     #[schemars(with = "std::collections::BTreeMap<String, f64>")]
     pub objectives: IndexMap<String, f64>,
-    /// Positives in one step. Each is also a negative for the others.
+    /// Positives in one step, at most 16,777,216. Each is also a negative for the others.
     pub batch_size: usize,
     /// Whether the other positives of a step are negatives: they cost nothing more and come by popularity. Without them
     /// only random and hard negatives are.
     pub in_batch_negatives: bool,
     /// Random negatives in one step, drawn from those of its positives and shared by all of them. Beside the in-batch ones, which
-    /// come by popularity, they show the towers the rest of the catalogue: `samples.random_negatives.power` says how evenly.
+    /// come by popularity, they show the towers the rest of the catalogue: `samples.random_negatives.power` says how evenly. At most
+    /// 16,777,216.
     pub random_negatives: usize,
     /// Most hard negatives of one positive in a step. Only their owner sees them.
     pub hard_per_positive: usize,
@@ -39,7 +40,8 @@ pub struct Training {
     pub shown_per_positive: usize,
     /// How many random negatives one hard negative counts for, in the softmax's sum or another loss's mean.
     pub hard_weight: f64,
-    /// First epoch with hard negatives of any kind; before it the easy ones give the towers their coarse order.
+    /// First epoch with hard negatives of any kind, at most `epochs`; before it the easy ones give the towers their coarse order. A
+    /// training that goes on from a parent (`warm_start`) has that order: there they count from its first epoch.
     pub hard_from_epoch: u32,
     /// Online hardest negatives: of the random negatives and the other positives of a step, this many with the highest inner
     /// product count for more in each row; at most 2. They cost almost nothing; the nearer they are to a positive that was
@@ -91,7 +93,7 @@ pub struct Training {
     /// Memory that encoded samples may take beside the embedding tables. What is more lies in a file in `samples.spill`, and is read from
     /// there a million rows at a time. The result does not depend on it.
     pub samples_memory: ByteSize,
-    /// Cores for training; 0 takes them all. The result does not depend on it.
+    /// Cores for training, at most 1,024; 0 takes them all. The result does not depend on it.
     pub threads: usize,
 }
 
@@ -132,6 +134,13 @@ impl Default for Training {
             samples_memory: ByteSize::mib(512),
             threads: 0,
         }
+    }
+}
+
+impl Training {
+    /// Whether a positive meets those of other rows; a batch of one row has none.
+    pub fn has_in_batch_negatives(&self) -> bool {
+        self.in_batch_negatives && self.batch_size > 1
     }
 }
 

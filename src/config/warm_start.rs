@@ -19,7 +19,8 @@ pub struct WarmStart {
     /// 0 keeps all for ever.
     pub evict_after_days: u32,
     /// Most passes over the positives of the new days, in place of `training.epochs`. More learn the day better and forget
-    /// the days before.
+    /// the days before. Hard negatives count from the first one: the parent has passed `training.hard_from_epoch` and
+    /// `training.self_mined.from_epoch`.
     pub epochs: u32,
 }
 

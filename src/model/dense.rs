@@ -302,6 +302,33 @@ mod tests {
     }
 
     #[test]
+    fn hidden_values_are_dropped_while_training_and_all_stay_afterwards() {
+        let mut hidden = LayerSpec::new("user.0", 2, 2);
+        hidden.activation = Some(Activation::Relu);
+        let layers = vec![hidden, LayerSpec::new("user.1", 2, 2)];
+        let tower = TowerSpec { combine: Combine::Concat, width: 2, features: Vec::new(), gating: None, layers };
+        let identity = |name: &str, _: &[usize]| match name.ends_with("weight") {
+            true => Ok(vec![1.0, 0.0, 0.0, 1.0]),
+            false => Ok(vec![0.0; 2]),
+        };
+        let device = Device::flex();
+        let dense = Dense::from_values(&tower, &device, identity).unwrap();
+        let values: Vec<f32> = (1..=400).map(|at| at as f32).collect();
+        let input = || Tensor::<2>::from_data(TensorData::new(values.clone(), [200, 2]), &device);
+        let trained = |share: f64, seed: u64| read(dense.forward_training(input(), Dropout { share, seed }).0).unwrap();
+        let found = trained(0.25, 3);
+        let dropped = found.iter().filter(|value| **value == 0.0).count();
+        assert!((70..130).contains(&dropped), "{dropped} of 400 values");
+        // what stays makes up for what does not; the last layer drops nothing more
+        let kept = found.iter().zip(&values).filter(|(found, _)| **found != 0.0);
+        kept.for_each(|(found, value)| assert!((found - value / 0.75).abs() < 1e-3, "{found} of {value}"));
+        assert_eq!(trained(0.25, 3), found);
+        assert_ne!(trained(0.25, 4), found);
+        assert_eq!(trained(0.0, 3), values);
+        assert_eq!(read(dense.forward(input())).unwrap(), values);
+    }
+
+    #[test]
     fn layer_normalisation_looks_at_each_row_alone() {
         let layer = NormalizationSpec::Layer { scale: "scale".into(), shift: "shift".into(), epsilon: 1e-5 };
         let dense = Dense::new(&tower(layer), 3, &Device::flex());

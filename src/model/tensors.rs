@@ -12,6 +12,8 @@ use crate::storage::{FileEntry, ObjectWriter, Store};
 
 /// Values that are encoded before they are handed to the store.
 const PIECE: usize = 1 << 18;
+/// What the error of such a value says; whoever knows the training adds its cause.
+pub const NOT_FINITE: &str = "has a value that is not finite";
 /// Bytes of the header's length.
 const LENGTH: usize = 8;
 
@@ -116,10 +118,7 @@ pub async fn write(store: &Store, key: String, mut tensors: Vec<Named<'_>>) -> R
             if let Some(at) = tensor.values.encode(from, len.min(from + PIECE), &mut bytes) {
                 let row = at / (len / tensor.shape.first().copied().unwrap_or(1).max(1)).max(1);
                 object.abort().await;
-                return Err(Error::config(format!(
-                    "training: `{}` has a value that is not finite in row {row}; the weights have grown without bound: lower training.learning_rate.dense or .tables, raise model.temperature, or set training.clip",
-                    tensor.name
-                )));
+                return Err(Error::config(format!("training: `{}` {NOT_FINITE} in row {row}", tensor.name)));
             }
             object.write(&bytes).await?;
         }

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use super::data::Data;
+use super::diagnosis::of_write;
 use super::mining::Mined;
 use super::state::State;
 use super::step::Trainer;
@@ -166,9 +167,9 @@ impl<'a> Checkpoints<'a> {
         let started = Instant::now();
         let runtime = self.runtime.clone();
         let written = runtime.block_on(self.write(state, trainer, mined));
+        let written = written.map_err(|error| of_write(error, &trainer.weights, &self.job.config));
         let marker = written.while_(|| {
-            let last = self.newest().map(|place| format!("; the one before is good and is kept: {place}"));
-            format!("writing a checkpoint of epoch {}, step {}{}", state.epoch, state.step, last.unwrap_or_default())
+            format!("writing a checkpoint of epoch {}, step {}; {}", state.epoch, state.step, self.kept())
         })?;
         info!(epoch = state.epoch, step = state.step, seconds = started.elapsed().as_secs_f64(), "wrote a checkpoint");
         self.newest = Some((marker, state.epoch, state.step));
@@ -189,10 +190,15 @@ impl<'a> Checkpoints<'a> {
         }
     }
 
-    /// Where the newest one lies.
-    pub fn newest(&self) -> Option<String> {
-        let (marker, epoch, step) = self.newest.as_ref()?;
-        Some(format!("{} (epoch {epoch}, step {step})", self.job.output.url_of(marker)))
+    /// Where the newest one lies, in words.
+    pub fn kept(&self) -> String {
+        match &self.newest {
+            Some((marker, epoch, step)) => format!(
+                "the last checkpoint is good and is kept: {} (epoch {epoch}, step {step})",
+                self.job.output.url_of(marker)
+            ),
+            None => "no checkpoint was written before".into(),
+        }
     }
 
     async fn write(&mut self, state: &mut State, trainer: &Trainer<'_>, mined: &Mined) -> Result<String> {

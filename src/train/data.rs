@@ -15,7 +15,7 @@ use super::positives::Positives;
 use super::random;
 use super::tables::{check_columns, read};
 use crate::artifacts::SampleSet;
-use crate::config::{Config, ValidationSplit};
+use crate::config::{Config, Training, ValidationSplit};
 use crate::error::{Context, Error, Result};
 use crate::features::{
     Encoded, Encoder, Eviction, FeatureSpec, Grown, Growth, Learned, Learner, Side, Vocabularies, integers, numbers,
@@ -92,6 +92,7 @@ impl Data {
         positives.times = Vec::new();
         if origin.is_none() || !positives.sample_ids.is_empty() {
             check_rows(config, &positives, &training)?;
+            check_negatives(&config.training, positives.sample_ids.len(), [&random, &hard, &shown])?;
         }
         let mut counts = vec![0u32; catalogue.rows];
         let pairs = || pairs(&training, &positives.user_of, &positives.item_of);
@@ -273,6 +274,28 @@ fn check_rows(config: &Config, positives: &Positives, training: &[u32]) -> Resul
         )));
     }
     Ok(())
+}
+
+/// Without a negative every loss is 0: towers that have learned nothing would be written as if they had.
+fn check_negatives(training: &Training, positives: usize, [random, hard, shown]: [&Lists; 3]) -> Result<()> {
+    let tables = [
+        ("random_negatives", random, "random_negatives", training.random_negatives),
+        ("hard_negatives", hard, "hard_per_positive", training.hard_per_positive),
+        ("shown_negatives", shown, "shown_per_positive", training.shown_per_positive),
+    ];
+    let made = training.has_in_batch_negatives() || training.self_mined.per_positive > 0;
+    if made || tables.iter().any(|(_, lists, _, taken)| *taken > 0 && !lists.items.is_empty()) {
+        return Ok(());
+    }
+    let found = tables.map(|(table, lists, key, taken)| {
+        format!("{} rows in `{table}` beside training.{key} {taken}", lists.items.len())
+    });
+    Err(Error::config(format!(
+        "training: none of the {positives} positives has a negative, so there is nothing to learn: found in_batch_negatives {} with batch_size {}, self_mined.per_positive 0, {}; set training.in_batch_negatives, or look at the SQL of these tables",
+        training.in_batch_negatives,
+        training.batch_size,
+        found.join(", ")
+    )))
 }
 
 /// Rows to learn from and rows held out, each in the order of the table.

@@ -6,13 +6,17 @@ use std::time::Instant;
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
+use super::schedule::Rates;
 use super::state::{Exact, State};
 use super::step::Trainer;
 use super::tensorboard::Board;
+use crate::artifacts::keys;
 use crate::error::Result;
 use crate::job::Job;
+use crate::storage::Store;
 
 /// What is known so far; a checkpoint carries it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -49,9 +53,34 @@ enum Line {
     },
 }
 
+/// Where `training.jsonl` is written while a training goes on, for whoever watches it and for one that ends early.
+pub struct LogFile<'a> {
+    store: &'a Store,
+    key: String,
+    runtime: Handle,
+}
+
+impl<'a> LogFile<'a> {
+    /// `folder` is that of the model. Called within a runtime, and used on threads that may wait.
+    pub fn new(store: &'a Store, folder: &str) -> Self {
+        LogFile { store, key: format!("{folder}/{}", keys::TRAINING_LOG), runtime: Handle::current() }
+    }
+
+    /// Writes the file anew, since a store cannot append and the lines are few. A store that fails is only told: the model is what
+    /// counts, and with it the file is written again.
+    pub fn write(&self, lines: &Lines) {
+        let written = self.runtime.block_on(self.store.put(&self.key, lines.text.clone().into_bytes()));
+        if let Err(error) = written {
+            warn!("{} could not be written for now: {error}", keys::TRAINING_LOG);
+        }
+    }
+}
+
 /// Writes the lines and the curves of one training.
 pub struct Metrics {
     every: u64,
+    /// Of the last step.
+    rates: Option<Rates>,
     board: Option<Board>,
     /// Since the last point.
     since: Instant,
@@ -69,24 +98,29 @@ impl Metrics {
         if let Some(board) = &board {
             info!(file = %board.path().display(), "writes curves for TensorBoard");
         }
-        Ok(Metrics { every: training.metrics_steps, board, since: Instant::now() })
+        Ok(Metrics { every: training.metrics_steps, rates: None, board, since: Instant::now() })
     }
 
     /// After a step with the mean loss `loss` of `rows` rows, at the rates `rates`.
-    pub fn step(
-        &mut self,
-        state: &mut State,
-        trainer: &Trainer,
-        rates: super::schedule::Rates,
-        loss: f64,
-        rows: usize,
-    ) {
+    pub fn step(&mut self, state: &mut State, trainer: &Trainer, rates: Rates, loss: f64, rows: usize) {
         state.metrics.loss.0 += loss * rows as f64;
         state.metrics.rows += rows as u64;
-        let step = trainer.optimizers.steps;
-        if self.every == 0 || !step.is_multiple_of(self.every) {
-            return;
+        self.rates = Some(rates);
+        if self.every > 0 && trainer.optimizers.steps.is_multiple_of(self.every) {
+            self.point(state, trainer, rates);
         }
+    }
+
+    /// The steps since the last line, where a training ends among them: the way to its end is what is asked for then.
+    pub fn rest(&mut self, state: &mut State, trainer: &Trainer) {
+        if let Some(rates) = self.rates.filter(|_| self.every > 0 && state.metrics.rows > 0) {
+            self.point(state, trainer, rates);
+        }
+    }
+
+    /// A line, and points of the curves, of the steps since the ones before.
+    fn point(&mut self, state: &mut State, trainer: &Trainer, rates: Rates) {
+        let step = trainer.optimizers.steps;
         let Lines { loss, rows, .. } = state.metrics;
         let mean = loss.0 / rows as f64;
         let temperature = 1.0 / trainer.weights.inv_temperature;

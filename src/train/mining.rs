@@ -109,7 +109,8 @@ impl Mined {
     /// Refuses to spend more on mining than on the steps, and ranks that the catalogue does not have.
     pub fn check(data: &Data, training: &Training) -> Result<()> {
         let (mining, items) = (&training.self_mined, data.catalogue.rows);
-        if mining.per_positive == 0 {
+        // where the parent was taught all there is, nobody is searched for
+        if mining.per_positive == 0 || data.training.is_empty() {
             return Ok(());
         }
         if mining.rank_from > items {
@@ -118,7 +119,10 @@ impl Mined {
                 mining.rank_from
             )));
         }
-        let users = (0..data.liked.users()).filter(|user| !data.liked.of(*user).is_empty()).count() as f64;
+        // those of the training rows alone: who has nothing but what the parent was taught is not searched for
+        let mut searched = vec![false; data.liked.users()];
+        data.training.iter().for_each(|row| searched[data.user_of[*row as usize] as usize] = true);
+        let users = searched.into_iter().filter(|searched| *searched).count() as f64;
         let pairs = data.training.len() as f64 * (training.batch_size + training.random_negatives) as f64;
         let (mines, steps) = (users * mining.share * items as f64, pairs * PRODUCTS_PER_PAIR);
         if mines <= steps {

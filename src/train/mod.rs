@@ -38,8 +38,8 @@ use self::batches::{Batch, Batches};
 pub use self::checkpoint::remove as remove_checkpoints;
 use self::checkpoint::{Checkpoints, Resumed};
 use self::data::Data;
-use self::diagnosis::check_loss;
-use self::metrics::Metrics;
+use self::diagnosis::{check_loss, of_write};
+use self::metrics::{LogFile, Metrics};
 use self::mining::Mined;
 use self::origin::Origin;
 use self::state::State;
@@ -48,7 +48,7 @@ use self::trained::Trained;
 use self::validation::Validation;
 use crate::artifacts::{SampleSet, Start, StartFacts, TrainFacts, Written, keys};
 use crate::config::{Config, Training};
-use crate::error::{Kind, Result};
+use crate::error::{Context, Kind, Result};
 use crate::job::{Job, thread_pool};
 use crate::model::{Files, device};
 
@@ -77,11 +77,16 @@ pub async fn run(
     let pool = thread_pool(job.config.training.threads)?;
     let attempt = folder.rsplit('/').nth(1).unwrap_or(folder);
     let mut checkpoints = Checkpoints::new(job, &data, checkpoints, attempt, Handle::current());
-    let (state, trainer) = pool.install(|| fit(job, &data, origin.as_ref(), &mut checkpoints))?;
+    let log = LogFile::new(&job.output, folder);
+    let (state, trainer) = pool.install(|| fit(job, &data, origin.as_ref(), &mut checkpoints, &log))?;
     let inv_temperature = match state.earlier_best() {
         None => {
-            files.weights(&trainer.weights).await?;
-            trainer.optimizers.write(&trainer.weights, &mut files).await?;
+            let written = async {
+                files.weights(&trainer.weights).await?;
+                trainer.optimizers.write(&trainer.weights, &mut files).await
+            };
+            let written = written.await.map_err(|error| of_write(error, &trainer.weights, &job.config));
+            written.while_(|| format!("writing the model after epoch {}; {}", state.epoch - 1, checkpoints.kept()))?;
             trainer.weights.inv_temperature
         }
         Some(best) => {
@@ -102,6 +107,7 @@ fn fit<'a>(
     data: &'a Data,
     origin: Option<&Origin<'_>>,
     checkpoints: &mut Checkpoints,
+    log: &LogFile,
 ) -> Result<(State, Trainer<'a>)> {
     let training = &job.config.training;
     let device = device(&training.device)?;
@@ -128,59 +134,69 @@ fn fit<'a>(
     let mut metrics = Metrics::new(job, checkpoints.digest(), trainer.optimizers.steps)?;
     let before = (state.epoch as usize - 1) * data.training.len() + state.step * training.batch_size;
     bar.advance(before as u64);
-    while !state.is_over(training) && !data.training.is_empty() {
-        let (epoch, first) = (state.epoch, state.step);
-        let started = Instant::now();
-        let mine = || Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop);
-        let mined = match kept.take().map_or_else(mine, Ok) {
-            Err(error) if error.kind == Kind::Terminated => {
-                return Err(checkpoints.leave(&mut state, &trainer, &Mined::default()));
-            }
-            mined => mined?,
-        };
-        state.seconds += started.elapsed().as_secs_f64();
-        // from the end of one step to that of the next: waiting for a batch counts, a checkpoint does not
-        let mut since = Instant::now();
-        for_each_batch(data, training, &mined, epoch, first..steps, |batch| {
-            if job.stop.requested() {
-                return Err(checkpoints.leave(&mut state, &trainer, &mined));
-            }
-            if checkpoints.due() {
-                let began = Instant::now();
+    let mut learn = || -> Result<()> {
+        while !state.is_over(training) && !data.training.is_empty() {
+            let (epoch, first) = (state.epoch, state.step);
+            let started = Instant::now();
+            let mine = || Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop);
+            let mined = match kept.take().map_or_else(mine, Ok) {
+                Err(error) if error.kind == Kind::Terminated => {
+                    return Err(checkpoints.leave(&mut state, &trainer, &Mined::default()));
+                }
+                mined => mined?,
+            };
+            state.seconds += started.elapsed().as_secs_f64();
+            // from the end of one step to that of the next: waiting for a batch counts, a checkpoint does not
+            let mut since = Instant::now();
+            for_each_batch(data, training, &mined, epoch, first..steps, |batch| {
+                if job.stop.requested() {
+                    return Err(checkpoints.leave(&mut state, &trainer, &mined));
+                }
+                if checkpoints.due() {
+                    let began = Instant::now();
+                    checkpoints.try_save(&mut state, &trainer, &mined)?;
+                    since += began.elapsed();
+                }
+                let rates = trainer.rates();
+                let loss = trainer.step(&batch)?;
+                check_loss(loss, &trainer, data, &batch, &state, checkpoints, &job.config)?;
+                state.loss.0 += loss * batch.rows.len() as f64 / data.training.len() as f64;
+                state.step += 1;
+                metrics.step(&mut state, &trainer, rates, loss, batch.rows.len());
+                state.seconds += since.elapsed().as_secs_f64();
+                since = Instant::now();
+                bar.advance(batch.rows.len() as u64);
+                let best =
+                    state.best.as_ref().map_or(String::new(), |best| format!(", best recall {:.4}", best.recall.0));
+                bar.message(format!("epoch {epoch} of {}, loss {loss:.4}{best}", training.epochs));
+                Ok(())
+            })?;
+            let measured = || validation.recall(data, &trainer.weights, training, &device, &job.stop);
+            let recall = match (!validation.is_empty()).then(measured).transpose() {
+                Err(error) if error.kind == Kind::Terminated => {
+                    return Err(checkpoints.leave(&mut state, &trainer, &mined));
+                }
+                other => other?,
+            };
+            let (loss, seconds) = (state.loss.0, state.seconds);
+            let examples_per_second = (data.training.len() as f64 / seconds) as u64;
+            info!(epoch, loss, recall, k = training.validation.k, seconds, examples_per_second, "trained an epoch");
+            debug!(profile = ?trainer.profile, "time of all steps so far");
+            metrics.epoch(&mut state, trainer.optimizers.steps, recall);
+            state.end_epoch(recall, trainer.weights.inv_temperature);
+            log.write(&state.metrics);
+            if state.best.is_some() && state.earlier_best().is_none() && !state.is_over(training) {
+                checkpoints.save(&mut state, &trainer, &mined)?;
+            } else if training.checkpoint.per_epoch {
                 checkpoints.try_save(&mut state, &trainer, &mined)?;
-                since += began.elapsed();
             }
-            let rates = trainer.rates();
-            let loss = trainer.step(&batch)?;
-            check_loss(loss, &trainer, data, &batch, &state, checkpoints, &training.learning_rate)?;
-            state.loss.0 += loss * batch.rows.len() as f64 / data.training.len() as f64;
-            state.step += 1;
-            metrics.step(&mut state, &trainer, rates, loss, batch.rows.len());
-            state.seconds += since.elapsed().as_secs_f64();
-            since = Instant::now();
-            bar.advance(batch.rows.len() as u64);
-            let best = state.best.as_ref().map_or(String::new(), |best| format!(", best recall {:.4}", best.recall.0));
-            bar.message(format!("epoch {epoch} of {}, loss {loss:.4}{best}", training.epochs));
-            Ok(())
-        })?;
-        let measured = || validation.recall(data, &trainer.weights, training, &device, &job.stop);
-        let recall = match (!validation.is_empty()).then(measured).transpose() {
-            Err(error) if error.kind == Kind::Terminated => {
-                return Err(checkpoints.leave(&mut state, &trainer, &mined));
-            }
-            other => other?,
-        };
-        let (loss, seconds) = (state.loss.0, state.seconds);
-        let examples_per_second = (data.training.len() as f64 / seconds) as u64;
-        info!(epoch, loss, recall, k = training.validation.k, seconds, examples_per_second, "trained an epoch");
-        debug!(profile = ?trainer.profile, "time of all steps so far");
-        metrics.epoch(&mut state, trainer.optimizers.steps, recall);
-        state.end_epoch(recall, trainer.weights.inv_temperature);
-        if state.best.is_some() && state.earlier_best().is_none() && !state.is_over(training) {
-            checkpoints.save(&mut state, &trainer, &mined)?;
-        } else if training.checkpoint.per_epoch {
-            checkpoints.try_save(&mut state, &trainer, &mined)?;
         }
+        Ok(())
+    };
+    if let Err(error) = learn() {
+        metrics.rest(&mut state, &trainer);
+        log.write(&state.metrics);
+        return Err(error);
     }
     if let (true, Some(best)) = (state.has_stalled(training), &state.best) {
         info!(best_epoch = best.epoch, "recall no longer rises: training ends here");

@@ -86,13 +86,9 @@ impl<'a> Origin<'a> {
         Ok(Origin { job, manifest, parent, runtime: Handle::current(), spec, learned, after, held_out })
     }
 
-    /// The job with the settings of a training that goes on: fewer epochs, and no rise of the rates at the start, because the
-    /// optimizers' moments are known. The schedule begins anew with each day.
+    /// The job with the settings of a training that goes on.
     pub fn job(&self) -> Job {
-        let mut config = Config::clone(&self.job.config);
-        config.training.epochs = config.warm_start.epochs;
-        config.training.learning_rate.warmup_steps = 0;
-        Job { config: Arc::new(config), ..self.job.clone() }
+        Job { config: Arc::new(going_on(&self.job.config)), ..self.job.clone() }
     }
 
     pub fn parent(&self) -> &Parent {
@@ -140,6 +136,19 @@ impl<'a> Origin<'a> {
         }
         trained.while_(|| format!("going on from {}", self.parent.in_words()))
     }
+}
+
+/// The settings of a training that goes on: fewer epochs, and no rise of the rates at the start, because the optimizers' moments are
+/// known. The schedule begins anew with each day. The curriculum does not: the parent has passed it, and the day has fewer epochs
+/// than it may take, so that hard negatives would never come. A first search needs no epoch before it, since the towers are the
+/// parent's.
+pub fn going_on(config: &Config) -> Config {
+    let mut config = config.clone();
+    let training = &mut config.training;
+    training.epochs = config.warm_start.epochs;
+    training.learning_rate.warmup_steps = 0;
+    (training.hard_from_epoch, training.self_mined.from_epoch) = (1, 0);
+    config
 }
 
 /// The error of a model that cannot go on in today's shape.

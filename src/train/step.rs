@@ -10,7 +10,7 @@ use super::decay;
 use super::optimizer::{Optimizers, norm, tensor};
 use super::schedule::Rates;
 use super::trained::Trained;
-use crate::config::{Config, LossKind, Training};
+use crate::config::{Config, LEARNED_TEMPERATURES, LossKind, Training};
 use crate::error::{Error, Result};
 use crate::features::{FeatureSpec, Side};
 use crate::kernels::math::{normalize_rows, normalize_rows_backward};
@@ -18,9 +18,6 @@ use crate::kernels::pooling::Scatter;
 use crate::kernels::softmax::{Csr, Loss, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
 use crate::kernels::tables::EmbeddingTable;
 use crate::model::{Dense, Dropout, Input, NORM_EPSILON, Weights, read};
-
-/// Bounds of 1 / temperature while it is learned.
-const INV_TEMPERATURE: std::ops::RangeInclusive<f64> = 1.0..=200.0;
 
 /// Where the time of the steps went.
 #[derive(Debug, Clone, Copy, Default)]
@@ -112,8 +109,8 @@ impl<'a> Trainer<'a> {
         if self.config.model.learn_temperature {
             let inverse = self.weights.inv_temperature;
             let change = self.optimizers.temperature.step(self.outputs.d_inv_temperature * inverse, rates.dense);
-            self.weights.inv_temperature =
-                (inverse * change.exp()).clamp(*INV_TEMPERATURE.start(), *INV_TEMPERATURE.end());
+            let (least, most) = (1.0 / LEARNED_TEMPERATURES.end(), 1.0 / LEARNED_TEMPERATURES.start());
+            self.weights.inv_temperature = (inverse * change.exp()).clamp(least, most);
         }
         self.optimizers.steps += 1;
         Ok(self.outputs.loss)

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 
 use super::objectives;
 use crate::artifacts::{SampleSet, TableFacts};
-use crate::config::Config;
+use crate::config::{Config, ItemBias};
 use crate::error::{Error, Result};
 use crate::features::{ITEM_BIAS, Side, no_column};
 use crate::job::Job;
@@ -51,6 +51,21 @@ fn has_column(facts: &TableFacts, name: &str) -> bool {
     facts.columns.iter().any(|column| column.name == name)
 }
 
+/// Training does without an item's bias, so that only the vectors after it would find out.
+fn check_bias(bias: &ItemBias, items: &TableFacts) -> Result<()> {
+    let number = |found: &str| {
+        ["Boolean", "Int64", "Float64"].contains(&found)
+            || ["Timestamp", "Date"].iter().any(|time| found.starts_with(time))
+    };
+    match items.columns.iter().find(|column| column.name == bias.column) {
+        Some(column) if !number(&column.data_type) => Err(Error::config(format!(
+            "{ITEM_BIAS}: column `{}` of table `item_features`: found type {}, expected a number; cast it in the table's SQL",
+            bias.column, column.data_type
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Names the feature whose column a table lacks, before anything is read. The samples stage looks too, but samples that were made
 /// for other features are taken as they are.
 pub fn check_columns(config: &Config, samples: &SampleSet) -> Result<()> {
@@ -75,6 +90,7 @@ pub fn check_columns(config: &Config, samples: &SampleSet) -> Result<()> {
     }
     if let Some(bias) = &config.model.item_bias {
         has_all(ITEM_BIAS, "item_features", &[&bias.column])?;
+        check_bias(bias, &facts.tables["item_features"])?;
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Hard negatives that the towers find themselves.
 
 use super::planted::{ITEMS, Planted};
+use crate::config::Config;
 use crate::features::Side;
 use crate::model::{Weights, device};
 use crate::train::batches::{Batches, select_users, targets};
 use crate::train::data::Data;
 use crate::train::mining::Mined;
+use crate::train::origin::going_on;
 use crate::train::step::Trainer;
 
 /// A training's data with the weights that some steps have left.
@@ -64,6 +66,48 @@ async fn mined_items_stand_at_the_wanted_ranks_and_are_never_liked() {
     let batch = batches.batch(0);
     let of_row = |at: usize| (batch.hard.0[at + 1] - batch.hard.0[at]) as usize;
     assert!((0..batch.rows.len()).all(|at| (2..=3).contains(&of_row(at))), "{:?}", batch.hard.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_that_goes_on_from_a_parent_has_hard_negatives_from_its_first_epoch() {
+    let late = [
+        "training.hard_from_epoch=6",
+        "training.self_mined={per_positive: 1, from_epoch: 5, rank_from: 1, rank_to: 9}",
+        "training.online_hard=1",
+        "warm_start.epochs=2",
+    ];
+    let planted = Planted::new("curriculum-passed", 600, &late).await;
+    let (data, device) = (Data::load(&planted.job, &planted.samples, None).await.unwrap(), device("cpu").unwrap());
+    let of_first_epoch = |config: &Config| {
+        let weights = Weights::new(&data.spec, 7, 0.1, &device);
+        let mined = Mined::new(&data, &config.training, &weights, 1, &device, &planted.job.stop).unwrap();
+        let mut batches = Batches::new(&data, &config.training).with_mined(&mined);
+        batches.start_epoch(1);
+        let batch = batches.batch(0);
+        (config.training.epochs, mined != Mined::default(), batch.hard.1.len(), batch.hardest)
+    };
+    let cold = &planted.job.config;
+    assert_eq!(of_first_epoch(cold), (12, false, 0, 0));
+    let warm = going_on(cold);
+    let (epochs, mined, hard, hardest) = of_first_epoch(&warm);
+    // each row has its own of the table, and one that was mined
+    assert!(
+        epochs == 2 && mined && hardest == 1 && hard > warm.training.batch_size,
+        "{epochs} {mined} {hard} {hardest}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_searches_for_its_own_users_and_not_for_all_that_the_parent_was_taught() {
+    let changes = ["training.self_mined={per_positive: 1, rank_from: 1, rank_to: 5}", "training.batch_size=64"];
+    let planted = Planted::new("mined-day", 600, &changes).await;
+    let mut data = Data::load(&planted.job, &planted.samples, None).await.unwrap();
+    let training = &planted.job.config.training;
+    // one row of one user, and many users before him: far more work than the steps, were they searched for
+    data.training = data.training[..1].to_vec().into();
+    Mined::check(&data, training).unwrap();
+    data.training = Vec::new().into();
+    Mined::check(&data, training).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

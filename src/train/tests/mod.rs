@@ -1,6 +1,7 @@
 //! Whole trainings on generated rows.
 
 mod gradient;
+mod left_out;
 mod losses;
 mod mining;
 mod objectives;
@@ -232,6 +233,28 @@ async fn without_a_row_to_learn_from_training_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_training_without_any_negative_says_so_and_one_with_some_goes_on() {
+    let none = ["training.in_batch_negatives=false", "training.random_negatives=0", "training.epochs=1"];
+    // SQL that could make some, and made none
+    let alone = [&none[..], &["samples.sql=sql", "training.hard_per_positive=0"]].concat();
+    let error = Planted::new("no-negative", 300, &alone).await.train("model").await.err().expect("nothing to learn");
+    let told = "training: none of the 300 positives has a negative, so there is nothing to learn: found in_batch_negatives false with batch_size 128, self_mined.per_positive 0, 1200 rows in `random_negatives` beside training.random_negatives 0, 300 rows in `hard_negatives` beside training.hard_per_positive 0, 0 rows in `shown_negatives` beside training.shown_per_positive 2; set";
+    assert!(error.message.starts_with(told), "{error}");
+    for (name, more) in [
+        ("hard", "samples.sql=sql"),
+        ("random", "training.random_negatives=4"),
+        ("mined", "training.self_mined={per_positive: 1, rank_from: 1, rank_to: 9, share: 0.01}"),
+    ] {
+        let more = [none[0], none[1], more, "training.epochs=2"];
+        Planted::new(&format!("some-{name}"), 300, &more).await.train("model").await.unwrap();
+    }
+    let mut planted = Planted::new("no-rows", 300, &["training.in_batch_negatives=false"]).await;
+    planted.samples.record.facts.tables.retain(|table, _| !table.ends_with("_negatives"));
+    let error = planted.train("model").await.err().expect("no table has any");
+    assert!(error.message.contains("0 rows in `random_negatives` beside training.random_negatives 64"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn masks_leave_out_the_users_other_positives_and_nothing_else() {
     columns_are_masked("masks", &["training.batch_size=512"], |_, liked| liked).await;
 }
@@ -292,6 +315,7 @@ async fn mistakes_are_named_with_table_column_and_feature() {
         ("device", vec!["training.device=cuda:0"]),
         ("objective", vec!["training.objectives={clickd: 1}"]),
         ("objective-type", vec!["training.objectives={clicked: 1, country: 2}"]),
+        ("bias-type", vec!["model.item_bias={column: visitors, weight: 1}"]),
     ];
     let mut texts = Vec::new();
     for (name, changes) in cases {
@@ -311,10 +335,13 @@ async fn mistakes_are_named_with_table_column_and_feature() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn weights_or_a_loss_that_are_no_numbers_leave_the_last_checkpoint_and_say_where() {
+async fn weights_or_a_loss_that_are_no_numbers_leave_the_last_checkpoint_and_the_log_and_say_where() {
     let marker = "checkpoints/model/00001-000000000/checkpoint.json";
     for (of, told) in [
-        ("tables", "training: `country.rows` has a value that is not finite in row 0"),
+        (
+            "tables",
+            "training: `country.rows` has a value that is not finite in row 0; embedding table `country`, row 0 has weights that are not finite: lower training.learning_rate.tables, now 1e38\n  while writing a checkpoint of epoch 1, step 1; the last",
+        ),
         ("dense", "training: the loss is NaN in epoch 1, step 1"),
     ] {
         let (name, rate) = (format!("nan-{of}"), format!("training.learning_rate.{of}=1e38"));
@@ -324,6 +351,10 @@ async fn weights_or_a_loss_that_are_no_numbers_leave_the_last_checkpoint_and_say
         let text = planted.train("model").await.err().unwrap().to_string();
         assert!(text.starts_with(told) && text.contains("is good and is kept: memory://"), "{text}");
         assert!(planted.job.output.get(marker).await.unwrap().is_some());
+        // what was learned since the last line of 100 steps is told all the same
+        let log = planted.job.output.get_existing("model/training.jsonl").await.unwrap();
+        let log = std::str::from_utf8(&log).unwrap();
+        assert!(log.lines().count() == 1 && log.starts_with("{\"event\":\"step\",\"step\":1,\"epoch\":1,"), "{log}");
         // started again, it goes on from there and comes to the same end
         let again = planted.train("again/model").await.err().unwrap().to_string();
         assert!(again.starts_with(told), "{again}");

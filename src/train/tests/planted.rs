@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, Int64Builder, ListArray, ListBuilder, RecordBatch, StringArray,
-    StringBuilder, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Float64Builder, Int64Array, Int64Builder, ListArray, ListBuilder,
+    RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 
 use crate::artifacts::{
@@ -151,11 +151,22 @@ fn histories(rows: impl Iterator<Item = (i64, u64)>) -> ArrayRef {
     Arc::new(lists.finish())
 }
 
+/// A weight for each value of the histories of the same rows; some are 0.
+fn strengths(rows: impl Iterator<Item = (i64, u64)>) -> ArrayRef {
+    let mut lists = ListBuilder::new(Float64Builder::new());
+    for (_, row) in rows {
+        (0..row % 7).for_each(|at| lists.values().append_value(((row + at) % 4) as f64 * 0.5));
+        lists.append(row % 11 != 0);
+    }
+    Arc::new(lists.finish())
+}
+
 fn features(rows: &[(i64, u64)]) -> Vec<(&'static str, ArrayRef)> {
     let age = rows.iter().map(|(_, row)| (row % 5 != 0).then(|| draw(&[8, *row], 60) as f64 + 10.0));
     let country = rows.iter().map(|(_, row)| (row % 13 != 0).then(|| ["de", "fr", "it"][draw(&[9, *row], 3) as usize]));
     vec![
         ("history", histories(rows.iter().copied())),
+        ("strengths", strengths(rows.iter().copied())),
         ("age", Arc::new(Float64Array::from_iter(age))),
         ("country", Arc::new(StringArray::from_iter(country))),
     ]
