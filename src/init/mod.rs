@@ -1,7 +1,10 @@
 //! A first config and its SQL, from what the logs look like: which column is what, and what the towers might see.
 
 mod ask;
+mod given;
 mod guess;
+mod made;
+mod names;
 mod propose;
 #[cfg(test)]
 mod tests;

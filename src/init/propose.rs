@@ -1,7 +1,8 @@
 //! What the towers might see: a feature for each column of items and users, by type, cardinality and name.
 
 use super::Table;
-use super::guess::{epoch, quoted, snake_case};
+use super::made::epoch;
+use super::names::{quoted, snake_case};
 use crate::config::{ColumnType, Format};
 use crate::warehouse::ColumnSeen;
 
@@ -22,7 +23,8 @@ pub struct Proposal {
 }
 
 /// Columns of the sample tables that a user's or item's own column must not be taken for.
-const MEANT: [&str; 7] = ["user_id", "item_id", "event_time", "sample_id", "weight", "history", "clicked"];
+const MEANT: [&str; 8] =
+    ["user_id", "item_id", "event_time", "sample_id", "weight", "history", "clicked", "features_time"];
 /// Parts of names that stand for people rather than tastes.
 const PERSONAL: [&str; 6] = ["email", "phone", "password", "address", "birthday", "ip_address"];
 /// Up to so many values are few.
@@ -34,9 +36,9 @@ const MANY: usize = 1000;
 
 /// Features for the columns of `table`, and the columns that are left out with the reason. `taken` are names of features so far.
 pub fn propose(table: &Table, taken: &mut Vec<String>) -> (Vec<Proposal>, Vec<(String, String)>) {
-    let (mut proposals, mut left_out) = (Vec::new(), Vec::new());
-    let known: Vec<&str> = table.mapped.iter().filter_map(|mapped| mapped.column.as_deref()).collect();
-    for column in table.seen.columns.iter().filter(|column| !known.contains(&column.name.as_str())) {
+    let (mut proposals, mut left_out): (Vec<Proposal>, Vec<(String, String)>) = (Vec::new(), Vec::new());
+    let is_mapped = |column: &ColumnSeen| table.mapped.iter().any(|mapped| mapped.takes(&column.name));
+    for (place, column) in table.seen.columns.iter().enumerate().filter(|(_, column)| !is_mapped(column)) {
         let (settings, expression, declared, why) = match settings(column, table.seen.format) {
             Ok(found) => found,
             Err(why) => {
@@ -45,15 +47,22 @@ pub fn propose(table: &Table, taken: &mut Vec<String>) -> (Vec<Proposal>, Vec<(S
             }
         };
         let side = if table.name == "users" { "user" } else { "item" };
-        let plain = snake_case(&column.name);
-        let plain = if plain.starts_with(|c: char| c.is_ascii_digit()) { format!("{side}_{plain}") } else { plain };
-        let plain: String = plain.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
-        let output = if MEANT.contains(&plain.as_str()) { format!("{side}_{plain}") } else { plain };
-        let name = if taken.contains(&output) { format!("{side}_{output}") } else { output.clone() };
-        if taken.contains(&name) {
-            left_out.push((column.name.clone(), format!("another column is `{name}` already")));
+        // letters of any script make a name; a name without one is told by its place
+        let plain = match snake_case(&column.name) {
+            plain if plain.is_empty() => format!("column_{}", place + 1),
+            plain if plain.starts_with(|c: char| c.is_ascii_digit()) => format!("{side}_{plain}"),
+            plain => plain,
+        };
+        // `Price` and `PRICE` are two columns, and the SQL must not call both the same
+        let is_output = |name: &str| proposals.iter().any(|known| known.output == name);
+        let is_free = |name: &String| !MEANT.contains(&name.as_str()) && !is_output(name);
+        let output = [plain.clone(), format!("{side}_{plain}")].into_iter().find(is_free);
+        let name =
+            output.clone().map(|output| if taken.contains(&output) { format!("{side}_{output}") } else { output });
+        let (Some(output), Some(name)) = (output, name.filter(|name| !taken.contains(name))) else {
+            left_out.push((column.name.clone(), format!("another column is `{plain}` already")));
             continue;
-        }
+        };
         taken.push(name.clone());
         proposals.push(Proposal { name, output, column: column.name.clone(), declared, expression, settings, why });
     }
@@ -93,6 +102,10 @@ fn settings(column: &ColumnSeen, format: Format) -> Result<Found, String> {
             let why = format!("lists of up to {} values", column.lengths.map_or(0, |(_, longest)| longest));
             plain(format!("{{kind: ids, dim: 16, max_length: {longest}}}"), why)
         }
+        DoubleList if column.gaps > 0 => {
+            let why = "lists hold a null or a number that is not finite, so they are no vectors";
+            Err(format!("{} of {} {why}; mend them in the SQL", column.gaps, column.values))
+        }
         DoubleList => match column.lengths {
             Some((shortest, longest)) if shortest == longest && longest > 1 => {
                 plain("{kind: vector}".into(), format!("vectors of {longest} numbers"))
@@ -105,6 +118,7 @@ fn settings(column: &ColumnSeen, format: Format) -> Result<Found, String> {
         Bigint if epoch(column).is_some() => Err("a time: turn it into an age, in days for example, in the SQL".into()),
         Bigint if is_id(&name) => plain("{kind: id, dim: 16, min_count: 2}".into(), format!("{distinct} ids")),
         Bigint if distinct <= FEW => plain(format!("{{kind: categorical, dim: {dim}}}"), format!("{distinct} values")),
+        Bigint | Double if column.numbers == 0 => Err("none of its values is a finite number".into()),
         Bigint | Double => {
             let (min, max) = (column.min.unwrap_or(0.0), column.max.unwrap_or(0.0));
             let why = format!("{} to {}", short(min), short(max));

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::Table;
-use super::guess::{Mapped, Role, quoted};
+use super::guess::{Mapped, Role};
+use super::names::quoted;
 use super::propose::Proposal;
 use crate::artifacts::RunDate;
 use crate::config::{ColumnType, Format};
@@ -74,20 +75,25 @@ fn sql_of(table: &Table) -> String {
         "users" => "-- What is known of users, under the names that the built-in SQL reads.",
         _ => "-- A ranker's scores under the names that the built-in SQL reads.",
     };
-    let named = |expression: &str, name: &str| match expression == name {
-        true => format!("    {name}"),
-        false => format!("    {expression} as {name}"),
+    let named = |expression: &str, name: &str| match quoted(name) {
+        name if name == expression => format!("    {name}"),
+        name => format!("    {expression} as {name}"),
     };
     let mut columns: Vec<String> =
         table.mapped.iter().map(|mapped| named(&mapped.expression, mapped.role.name())).collect();
     columns.extend(table.proposals.iter().map(|proposal| named(&proposal.expression, &proposal.output)));
     let mut text = format!("{comment}\nselect\n{}\nfrom {}\n", columns.join(",\n"), source(table));
+    let mut conditions: Vec<String> = Vec::new();
+    for filter in table.mapped.iter().filter_map(|mapped| mapped.filter.clone()) {
+        text += "-- rows whose time cannot be one are left out\n";
+        conditions.push(filter);
+    }
     if let (true, Some(time)) = (is_unbounded(table), table.mapped.iter().find(|m| m.role == Role::EventTime)) {
-        let _ = write!(
-            text,
-            "-- the log has no partitions, so that the days after the date are kept out here\nwhere {} < cast($date as timestamp) + interval '1 day'\n",
-            time.expression
-        );
+        text += "-- the log has no partitions, so that the days after the date are kept out here\n";
+        conditions.push(format!("{} < cast($date as timestamp) + interval '1 day'", time.expression));
+    }
+    if !conditions.is_empty() {
+        let _ = writeln!(text, "where {}", conditions.join("\n    and "));
     }
     text
 }
@@ -158,9 +164,9 @@ fn features(job: &Job<'_>, table: &str) -> String {
     let line = |proposal: &Proposal| {
         let settings = match proposal.name == proposal.output {
             true => proposal.settings.clone(),
-            false => proposal.settings.replacen('{', &format!("{{column: {}, ", proposal.output), 1),
+            false => proposal.settings.replacen('{', &format!("{{column: {}, ", yaml(&proposal.output)), 1),
         };
-        format!("    {}: {settings}  # {}\n", proposal.name, proposal.why)
+        format!("    {}: {settings}  # {}\n", yaml(&proposal.name), proposal.why)
     };
     proposals.map(line).collect()
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor,
-    TableWithJoins, Visit, Visitor,
+    Expr, Function, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, Query, Select, SelectItem,
+    SetExpr, TableFactor, TableWithJoins, Visit, Visitor,
 };
 
 use super::ast::{normal, place_of};
@@ -15,6 +15,8 @@ use super::order::reads;
 use super::place::Place;
 use crate::config::{ColumnType, Config, Source};
 
+/// Columns that say who or what a row is about, and nothing of it.
+const IDS: [&str; 2] = ["user_id", "item_id"];
 /// The table whose rows must not know what came after them.
 const POINT_IN_TIME: &str = "positives";
 
@@ -159,6 +161,10 @@ impl Walk<'_> {
             }
             return Open::new();
         }
+        // who there is, once each: nothing of that changes from day to day
+        if is_list_of_ids(select) {
+            return Open::new();
+        }
         let Some(relation) = relations.pop() else { return Open::new() };
         let open = relation.open.into_iter();
         open.map(|(source, times)| {
@@ -251,6 +257,28 @@ impl Walk<'_> {
     }
 }
 
+/// Whether a query makes nothing but ids, each of them once.
+fn is_list_of_ids(select: &Select) -> bool {
+    // by more than what is kept, an id comes several times
+    let kept = 1..=select.projection.len();
+    let is_grouped = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if kept.contains(&by.len()));
+    let is_id = |name: &Ident| IDS.contains(&normal(name).as_str());
+    let is_column_of_ids = |item: &SelectItem| {
+        let (expr, alias) = match item {
+            SelectItem::UnnamedExpr(expr) => (expr, None),
+            SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias)),
+            _ => return false,
+        };
+        let column = match expr {
+            Expr::Identifier(name) => Some(name),
+            Expr::CompoundIdentifier(parts) => parts.last(),
+            _ => None,
+        };
+        column.is_some_and(|column| is_id(alias.unwrap_or(column)))
+    };
+    (select.distinct.is_some() || is_grouped) && select.projection.iter().all(is_column_of_ids)
+}
+
 /// The columns named in the conditions of joins.
 fn constraints(from: &TableWithJoins, asked: &mut Names) {
     if let TableFactor::NestedJoin { table_with_joins, .. } = &from.relation {
@@ -340,6 +368,14 @@ mod tests {
         assert_eq!(found(&format!("{log} users as u on u.user_id = l.user_id")), ["1:56: source `users`"]);
         assert_eq!(found(&format!("{log} users as u using (user_id)")), ["1:56: source `users`"]);
         assert_eq!(found(&format!("{log} (select user_id, country from users) as u using (user_id)")).len(), 1);
+        assert_eq!(
+            found(&format!("{log} (select distinct user_id, country from users) as u using (user_id)")).len(),
+            1
+        );
+        // a click would be taught once for each day that its user was there
+        for often in ["select user_id from users", "select user_id from users group by user_id, country"] {
+            assert_eq!(found(&format!("{log} ({often}) as u using (user_id)")).len(), 1, "{often}");
+        }
         let named = "with u as (select user_id, country, dt from users), p as (select * from u)";
         assert_eq!(found(&format!("{named} {log} p as u on u.user_id = l.user_id where l.dt = $date")).len(), 1);
         assert_eq!(found(&format!("{log} states as u on u.user_id = l.user_id")), ["1:56: source `states`"]);
@@ -358,6 +394,9 @@ mod tests {
             "(select user_id, last_value(country order by dt) as country from users group by user_id) as u using (user_id)",
             "states as u on u.user_id = l.user_id and u.valid_from <= l.event_time",
             "items as u on u.item_id = l.item_id",
+            // who was there on any day: no column of it changes
+            "(select distinct user_id from users) as u using (user_id)",
+            "(select users.id as user_id from users group by 1) as u using (user_id)",
         ] {
             assert_eq!(found(&format!("{log} {join}")), [""; 0], "{join}");
         }

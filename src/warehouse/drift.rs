@@ -16,7 +16,7 @@ use super::listing::Listing;
 use super::schema::{Found, decoded_type};
 use super::types::{declared, is_compatible, sql_name};
 use crate::config::Format;
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Result, cut, did_you_mean};
 
 /// A declared column that the start of a text file does not hold values for.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub fn check_declared(listing: &Listing, files: &[Found]) -> Result<()> {
                 first_of(files.len(), files.iter().filter(retyped).count())
             ));
             return Err(match file.unreadable.iter().find(|unreadable| unreadable.column == *name) {
-                Some(unreadable) => error.caused_by(unreadable.cause.to_string()),
+                Some(unreadable) => error.caused_by(cut(&unreadable.cause.to_string())),
                 None => error,
             });
         }

@@ -1,13 +1,10 @@
 //! What lies at a path, before any config speaks of it: partitions, format, columns, and what some rows say of each column.
 
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDateTime};
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Float64Type};
-use datafusion::arrow::util::display::array_value_to_string;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
@@ -17,18 +14,16 @@ use super::catalog::list_one;
 use super::faults::{execute, store_fault};
 use super::listing::Listing;
 use super::schema::read_schema;
-use super::table::FilesTable;
-use super::types::{sql_name, table_type};
+use super::seen::{ColumnSeen, Seeing};
+use super::table::{FilesTable, SourceTable};
 use crate::artifacts::RunDate;
-use crate::config::{ColumnType, Format, Missing, Source};
-use crate::error::{Error, Result};
+use crate::config::{Format, Missing, Source};
+use crate::error::{Error, Result, cut};
 use crate::storage::{Store, open};
 
 /// Rows that are looked at, and files that their schema is taken from.
 const ROWS: usize = 20_000;
 const FILES: usize = 4;
-/// Values of a column that are kept to be shown.
-const EXAMPLES: usize = 20;
 /// Markers that writers put into a partition last.
 const MARKERS: [&str; 2] = ["_SUCCESS", "_COMMITTED"];
 
@@ -45,6 +40,8 @@ pub struct Inspected {
     /// Rows that were looked at.
     pub rows: usize,
     pub columns: Vec<ColumnSeen>,
+    /// The columns as SQL sees them, the partition among them.
+    pub schema: SchemaRef,
 }
 
 /// Folders named after dates.
@@ -53,34 +50,6 @@ pub struct Partitions {
     pub key: String,
     /// Ascending.
     pub dates: Vec<RunDate>,
-}
-
-/// A column and what the rows looked at say of it.
-#[derive(Debug, Clone, Default)]
-pub struct ColumnSeen {
-    pub name: String,
-    /// `None` for a type that no table can have.
-    pub column_type: Option<ColumnType>,
-    /// Its type as people write it.
-    pub type_name: String,
-    /// Values that are not null, and how many different ones.
-    pub values: usize,
-    pub distinct: usize,
-    /// Of numbers.
-    pub min: Option<f64>,
-    pub max: Option<f64>,
-    pub mean: f64,
-    /// Of texts: how many have several words, have `|` or `,` between their parts, are points in time.
-    pub worded: usize,
-    pub barred: usize,
-    pub listed: usize,
-    pub timed: usize,
-    /// The last one in the order of texts, of dates and times.
-    pub last: Option<String>,
-    /// Shortest and longest list.
-    pub lengths: Option<(usize, usize)>,
-    /// Some of its values, all different.
-    pub examples: Vec<String>,
 }
 
 /// Looks at `path`: the partition of `date` or the newest before it, and its first rows.
@@ -114,8 +83,11 @@ pub async fn inspect(name: &str, path: &str, date: Option<RunDate>) -> Result<In
     listing.settings = source;
     listing.partitions[0].files.truncate(FILES);
     let format = listing.settings.format;
-    let (columns, rows) = look(&listing).await?;
-    Ok(Inspected { path: path.to_string(), format, partitions, ready, files, bytes, rows, columns })
+    let source = read_schema(&listing).await?;
+    let source = if format == Format::Csv { keep_digits(&listing, source).await? } else { source };
+    let (columns, rows) = look(&listing, &source).await?;
+    let schema = source.schema;
+    Ok(Inspected { path: path.to_string(), format, partitions, ready, files, bytes, rows, columns, schema })
 }
 
 /// The folders of dates right below, if that is how the table is laid out.
@@ -186,125 +158,90 @@ fn format_of(name: &str, store: &Store, keys: Vec<&str>) -> Result<Format> {
     }
 }
 
+/// Makes texts of columns of a CSV that the types of its first lines would spoil: ids like `0012`, which as a number is the id 12,
+/// and integers that words follow.
+async fn keep_digits(listing: &Listing, source: SourceTable) -> Result<SourceTable> {
+    let integers = source.schema.fields().iter().filter(|field| *field.data_type() == DataType::Int64);
+    let integers: Vec<String> = integers.map(|field| field.name().clone()).collect();
+    if integers.is_empty() {
+        return Ok(source);
+    }
+    let is_text = |text: &str| {
+        let digits = text.trim_start_matches('-');
+        let is_led = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_led || !text.is_empty() && text.parse::<f64>().is_err()
+    };
+    let mut texts: Vec<String> = Vec::new();
+    first_rows(listing, &as_texts(&source, &integers), |batch| {
+        for name in &integers {
+            let values = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+            if !texts.contains(name) && values.is_some_and(|values| values.iter().flatten().any(is_text)) {
+                texts.push(name.clone());
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(as_texts(&source, &texts))
+}
+
+/// The table with `columns` read as they are written.
+fn as_texts(source: &SourceTable, columns: &[String]) -> SourceTable {
+    let with_texts = |schema: &SchemaRef| -> SchemaRef {
+        let field = |field: &FieldRef| match columns.contains(field.name()) {
+            true => Field::new(field.name(), DataType::Utf8, true),
+            false => field.as_ref().clone(),
+        };
+        Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+    };
+    let mut source = source.clone();
+    source.schema = with_texts(&source.schema);
+    for group in &mut source.groups {
+        group.schema = with_texts(&group.schema);
+    }
+    source
+}
+
 /// The columns of the listing's files, with what the first rows say.
-async fn look(listing: &Listing) -> Result<(Vec<ColumnSeen>, usize)> {
-    let source = read_schema(listing).await?;
+async fn look(listing: &Listing, source: &SourceTable) -> Result<(Vec<ColumnSeen>, usize)> {
+    let mut seen: Vec<Seeing> =
+        source.schema.fields().iter().map(|field| Seeing::new(field.name(), field.data_type())).collect();
+    let mut rows = 0;
+    first_rows(listing, source, |batch| {
+        rows += batch.num_rows();
+        seen.iter_mut().zip(batch.columns()).try_for_each(|(seen, column)| seen.look_at(column))
+    })
+    .await?;
+    let partition = source.partition.as_deref();
+    let columns = seen.into_iter().map(Seeing::finish).filter(|column| Some(column.name.as_str()) != partition);
+    Ok((columns.collect(), rows))
+}
+
+/// Shows `see` the first rows of the listing's files, read as `source`.
+async fn first_rows(
+    listing: &Listing,
+    source: &SourceTable,
+    mut see: impl FnMut(&RecordBatch) -> Result<(), ArrowError>,
+) -> Result<()> {
     let unreadable = |error: DataFusionError| {
         let shown = listing.store.url();
         let broken = || Error::config(format!("source `{}`: {shown} cannot be read", listing.source));
-        store_fault(&error, shown).unwrap_or_else(broken).caused_by(error.strip_backtrace())
+        store_fault(&error, shown).unwrap_or_else(broken).caused_by(cut(&error.strip_backtrace()))
     };
-    let table = FilesTable::of_source(&source).map_err(unreadable)?;
+    let table = FilesTable::of_source(source).map_err(unreadable)?;
     let context = SessionContext::new();
     context.register_object_store(listing.store.root(), listing.store.object_store());
     let plan = table.scan(&context.state(), None, &[], None).await.map_err(unreadable)?;
     let mut stream = execute(plan, context.task_ctx()).map_err(unreadable)?;
-    let mut seen: Vec<Seeing> =
-        source.schema.fields().iter().map(|field| Seeing::new(field.name(), field.data_type())).collect();
     let mut rows = 0;
     while let Some(batch) = stream.next().await {
-        let batch: RecordBatch = batch.map_err(unreadable)?;
+        let batch = batch.map_err(unreadable)?;
         let batch = batch.slice(0, batch.num_rows().min(ROWS - rows));
         rows += batch.num_rows();
-        for (seen, column) in seen.iter_mut().zip(batch.columns()) {
-            seen.look_at(column).map_err(|error| unreadable(error.into()))?;
-        }
+        see(&batch).map_err(|error| unreadable(error.into()))?;
         if rows >= ROWS {
             break;
         }
     }
-    let partition = source.partition.as_deref();
-    let columns = seen.into_iter().filter(|seen| Some(seen.column.name.as_str()) != partition);
-    Ok((columns.map(Seeing::finish).collect(), rows))
-}
-
-/// A column that is being looked at.
-struct Seeing {
-    column: ColumnSeen,
-    hashes: HashSet<u64>,
-    sum: f64,
-    numbers: usize,
-}
-
-impl Seeing {
-    fn new(name: &str, data_type: &DataType) -> Self {
-        let column_type = table_type(data_type).as_ref().and_then(column_type);
-        let type_name = sql_name(data_type);
-        let column = ColumnSeen { name: name.to_string(), column_type, type_name, ..Default::default() };
-        Seeing { column, hashes: HashSet::new(), sum: 0.0, numbers: 0 }
-    }
-
-    fn look_at(&mut self, values: &ArrayRef) -> Result<(), datafusion::arrow::error::ArrowError> {
-        let column = &mut self.column;
-        column.values += values.len() - values.null_count();
-        if column.column_type.is_none() {
-            return Ok(());
-        }
-        if let DataType::List(_) = values.data_type() {
-            for list in values.as_list::<i32>().iter().flatten() {
-                let (shortest, longest) = column.lengths.unwrap_or((list.len(), list.len()));
-                column.lengths = Some((shortest.min(list.len()), longest.max(list.len())));
-            }
-        }
-        if matches!(column.column_type, Some(ColumnType::Bigint | ColumnType::Double)) {
-            for number in cast(values, &DataType::Float64)?.as_primitive::<Float64Type>().iter().flatten() {
-                column.min = Some(column.min.map_or(number, |min| min.min(number)));
-                column.max = Some(column.max.map_or(number, |max| max.max(number)));
-                self.sum += number;
-                self.numbers += 1;
-            }
-        }
-        for row in (0..values.len()).filter(|row| !values.is_null(*row)) {
-            let text = array_value_to_string(values, row)?;
-            let mut hasher = DefaultHasher::new();
-            text.hash(&mut hasher);
-            let new = self.hashes.insert(hasher.finish());
-            if column.column_type == Some(ColumnType::Varchar) {
-                column.worded += usize::from(text.trim().contains(' '));
-                column.barred += usize::from(text.contains('|'));
-                column.listed += usize::from(text.contains(',') && !text.contains(' '));
-                column.timed += usize::from(is_time(&text));
-            }
-            let dated =
-                matches!(column.column_type, Some(ColumnType::Date | ColumnType::Timestamp | ColumnType::Varchar));
-            if dated && column.last.as_ref().is_none_or(|last| *last < text) {
-                column.last = Some(text.clone());
-            }
-            if new && column.examples.len() < EXAMPLES {
-                column.examples.push(text);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> ColumnSeen {
-        self.column.distinct = self.hashes.len();
-        self.column.mean = self.sum / self.numbers.max(1) as f64;
-        self.column
-    }
-}
-
-/// Whether the engine's cast to a timestamp would take it.
-fn is_time(text: &str) -> bool {
-    let plain = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
-    DateTime::parse_from_rfc3339(text).is_ok()
-        || plain.iter().any(|form| NaiveDateTime::parse_from_str(text, form).is_ok())
-}
-
-fn column_type(data_type: &DataType) -> Option<ColumnType> {
-    Some(match data_type {
-        DataType::Int64 => ColumnType::Bigint,
-        DataType::Float64 => ColumnType::Double,
-        DataType::Utf8 => ColumnType::Varchar,
-        DataType::Boolean => ColumnType::Boolean,
-        DataType::Date32 => ColumnType::Date,
-        DataType::Timestamp(..) => ColumnType::Timestamp,
-        DataType::List(item) => match item.data_type() {
-            DataType::Int64 => ColumnType::BigintList,
-            DataType::Float64 => ColumnType::DoubleList,
-            DataType::Utf8 => ColumnType::VarcharList,
-            _ => return None,
-        },
-        _ => return None,
-    })
+    Ok(())
 }

@@ -21,7 +21,7 @@ use super::listing::Listing;
 use super::table::{FileGroupShape, ScannedFile, SourceTable};
 use super::types::{declared, list_of, normalised, sql_name};
 use crate::config::{ColumnType, Format};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::storage::{Object, Store, guarded_future};
 
 /// Files that are looked into at the same time.
@@ -115,9 +115,16 @@ async fn look_into(listing: &Listing, meta: &ObjectMeta, shown: &str) -> Result<
             };
             let start = first_bytes(&listing.store, meta, compression, &listing.source, shown).await?;
             let bad = |error: datafusion::arrow::error::ArrowError| {
-                let format =
-                    if listing.settings.format == Format::Csv { "CSV with a header line" } else { "JSON lines" };
-                Error::config(format!("source `{}`: {shown} is not {format}", listing.source)).caused_by(error)
+                let is_array = start.trim_ascii_start().starts_with(b"[");
+                let expected = match listing.settings.format {
+                    Format::Csv => "CSV with a header line",
+                    _ if is_array => {
+                        "JSON lines, an object a line, but one JSON array; write each of its objects as a line, without brackets and commas between"
+                    }
+                    _ => "JSON lines, an object a line like {\"user_id\": 1, \"item_id\": 2}",
+                };
+                Error::config(format!("source `{}`: {shown} is not {expected}", listing.source))
+                    .caused_by(cut(&error.to_string()))
             };
             let schema = if listing.settings.format == Format::Csv {
                 let format = CsvFormat::default().with_header(true);
