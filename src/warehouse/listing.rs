@@ -64,11 +64,10 @@ pub enum Unlisted {
 }
 
 impl Unlisted {
-    /// The same with more words, unless the config or the store is at fault.
+    /// The same with more words.
     fn and(mut self, words: &str) -> Self {
-        if let Unlisted::NoData(error) | Unlisted::NotReady { error, .. } = &mut self {
-            error.message += words;
-        }
+        let (Unlisted::NoData(error) | Unlisted::NotReady { error, .. } | Unlisted::Failed(error)) = &mut self;
+        error.message += words;
         self
     }
 }
@@ -117,6 +116,7 @@ impl<'a> Lister<'a> {
             (Some(_), true) => vec![self.snapshot().await?],
             (Some(key), false) => match self.window().await {
                 Ok(partitions) => partitions,
+                Err(failed @ Unlisted::Failed(_)) => return Err(failed),
                 Err(unlisted) => return Err(unlisted.and(&self.none_at_all(key).await?)),
             },
         };
