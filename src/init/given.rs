@@ -1,15 +1,10 @@
 //! What a person says of a role: a column by its name, or an expression of SQL.
 
-use datafusion::common::DFSchema;
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::ExprSchemable;
-use datafusion::prelude::SessionContext;
-
 use super::guess::{Mapped, Role, flag, names};
 use super::names::quoted;
 use crate::config::ColumnType;
 use crate::error::{Error, Result, did_you_mean};
-use crate::warehouse::{Inspected, column_type, declared, normalised, sql_name};
+use crate::warehouse::{Inspected, column_type, declared, sql_name, type_of_expression};
 
 /// A column by its name, or an expression.
 pub fn as_given(table: &str, role: Role, text: &str, seen: &Inspected) -> Result<Mapped> {
@@ -46,20 +41,20 @@ pub fn as_given(table: &str, role: Role, text: &str, seen: &Inspected) -> Result
         // ids are compared between tables, so that their type has to be known
         Role::UserId | Role::ItemId => {
             let text = field_of(text, seen).unwrap_or_else(|| text.to_string());
-            let (becomes, reads) = typed(&text, seen).map_err(|error| {
+            let (found, reads) = type_of_expression(&text, &seen.schema).map_err(|why| {
                 let names = names(seen).join(", ");
                 Error::usage(format!(
                     "{table}: `{text}` is neither a column of {} nor an expression over them; it has {names}",
                     seen.path
                 ))
-                .caused_by(error.strip_backtrace())
+                .caused_by(why)
             })?;
-            match becomes {
-                Ok(kind @ (ColumnType::Bigint | ColumnType::Varchar)) => Ok(Mapped { reads, ..made(text, kind) }),
-                Ok(_) | Err(_) => Err(Error::usage(format!(
+            match column_type(&found) {
+                Some(kind @ (ColumnType::Bigint | ColumnType::Varchar)) => Ok(Mapped { reads, ..made(text, kind) }),
+                _ => Err(Error::usage(format!(
                     "{table}: `{text}` cannot be {}: it is {}, expected {}; cast it, like {}",
                     role.name(),
-                    becomes.map_or_else(|name| name, |kind| sql_name(&declared(kind))),
+                    column_type(&found).map_or_else(|| sql_name(&found), |kind| sql_name(&declared(kind))),
                     role.expected(),
                     flag(table, role, &format!("cast({text} as bigint)"))
                 ))),
@@ -78,15 +73,4 @@ fn field_of(text: &str, seen: &Inspected) -> Option<String> {
         return None;
     }
     Some(quoted(column.name()) + &fields.iter().map(|field| format!("['{field}']")).collect::<String>())
-}
-
-type Typed = (std::result::Result<ColumnType, String>, Vec<String>);
-
-/// The type of an expression over the columns of the files, or its name where no column is declared so, and the columns that it reads.
-fn typed(text: &str, seen: &Inspected) -> std::result::Result<Typed, DataFusionError> {
-    let schema = DFSchema::try_from(seen.schema.clone())?;
-    let expression = SessionContext::new().parse_sql_expr(text, &schema)?;
-    let found = normalised(&expression.get_type(&schema)?);
-    let reads = expression.column_refs().into_iter().map(|column| column.name.clone()).collect();
-    Ok((column_type(&found).ok_or_else(|| sql_name(&found)), reads))
 }

@@ -1,12 +1,7 @@
 //! Names: those that columns of each role have, and how SQL writes a name.
 
-use std::ops::ControlFlow;
-
-use datafusion::sql::sqlparser::ast::{Expr, visit_expressions};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
-
 use super::guess::Role;
+use crate::warehouse::is_taken_for_a_column;
 
 impl Role {
     /// Names that such columns have, the surest first.
@@ -174,22 +169,6 @@ pub fn quoted(name: &str) -> String {
         && !RESERVED.contains(&name)
         && is_taken_for_a_column(name);
     if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
-/// Whether the parser takes the bare word for a column wherever a file writes one. Which words it does not is not in any one of
-/// its lists: some end a list of columns, some begin a literal, some are functions without brackets.
-fn is_taken_for_a_column(word: &str) -> bool {
-    const WRITTEN: usize = 7;
-    let text = format!(
-        "select a, {word}, {word} = 'a', cast({word} as varchar), f({word}), {word} from t where {word} < a and a < {word}"
-    );
-    let Ok(statements) = Parser::parse_sql(&GenericDialect {}, &text) else { return false };
-    let mut columns = 0;
-    let _ = visit_expressions(&statements, |expr| {
-        columns += usize::from(matches!(expr, Expr::Identifier(name) if name.value == word));
-        ControlFlow::<()>::Continue(())
-    });
-    columns == WRITTEN
 }
 
 /// `userId` and `User ID` as `user_id`.

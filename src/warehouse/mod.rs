@@ -5,6 +5,7 @@ mod collect;
 mod corpus;
 mod drift;
 mod early_sort;
+mod expressions;
 mod faults;
 mod grouped_rows;
 mod hash;
@@ -30,6 +31,7 @@ mod types;
 
 pub use catalog::Catalog;
 pub use corpus::{Corpus, DRAWING_FUNCTIONS, weights_of};
+pub use expressions::{is_taken_for_a_column, type_of_expression};
 pub use faults::{diagnose, execute, explain_execution, is_out_of_memory};
 pub use hash::{ORDER_SEED, StableHash, place_of_sample};
 pub use inspect::{Inspected, Partitions, inspect};
