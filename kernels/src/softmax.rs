@@ -47,9 +47,14 @@ pub struct Csr<'a> {
     pub cols: &'a [u32],
 }
 
-impl Csr<'_> {
+impl<'a> Csr<'a> {
     /// No columns, for any number of rows.
     pub const EMPTY: Csr<'static> = Csr { offsets: &[], cols: &[] };
+
+    /// The columns of a row.
+    pub fn of(&self, row: usize) -> &'a [u32] {
+        &self.cols[self.bounds(row)]
+    }
 
     fn bounds(&self, row: usize) -> std::ops::Range<usize> {
         if self.offsets.is_empty() { 0..0 } else { self.offsets[row] as usize..self.offsets[row + 1] as usize }
@@ -60,6 +65,13 @@ impl Csr<'_> {
         let end = self.offsets.last().map(|&end| end as usize);
         let fits = self.offsets.len() == rows + 1 && self.offsets[0] == 0 && end == Some(self.cols.len());
         assert!(empty || fits, "{name}: offsets do not describe {rows} rows of {} columns", self.cols.len());
+    }
+}
+
+impl<'a> From<&'a (Vec<u32>, Vec<u32>)> for Csr<'a> {
+    /// Of offsets and columns.
+    fn from((offsets, cols): &'a (Vec<u32>, Vec<u32>)) -> Self {
+        Csr { offsets, cols }
     }
 }
 

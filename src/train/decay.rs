@@ -3,6 +3,7 @@
 use super::batches::Batch;
 use crate::config::Training;
 use crate::kernels::math::add_scaled;
+use crate::kernels::softmax::Csr;
 
 /// Adds the penalty's gradient to that of the loss; each side is its vectors and their gradient, [rows, dim].
 pub fn add(
@@ -24,6 +25,7 @@ pub fn add(
 /// How often the mean loss of a batch compares each user's vector, and that of each of its `columns` items.
 fn counts(training: &Training, batch: &Batch, columns: usize) -> (Vec<f64>, Vec<f64>) {
     let (rows, shared) = (batch.rows.len(), batch.log_q.len());
+    let (masked, hard) = (Csr::from(&batch.masked), Csr::from(&batch.hard));
     let weight = |row: usize| batch.weights.as_ref().map_or(1.0, |weights| f64::from(weights[row]));
     let total: f64 = (0..rows).map(weight).sum();
     let first = if batch.in_batch { 0 } else { rows };
@@ -37,8 +39,8 @@ fn counts(training: &Training, batch: &Batch, columns: usize) -> (Vec<f64>, Vec<
         let own = batch.positives[row];
         *of_user += share;
         of_items[own as usize] += share;
-        let left_out = of(&batch.masked, row).iter().chain([&own]).copied().filter(negative);
-        let hard = of(&batch.hard, row);
+        let left_out = masked.of(row).iter().chain([&own]).copied().filter(negative);
+        let hard = hard.of(row);
         let mass = (negatives - left_out.clone().count()) as f64 + hard.len() as f64 * training.hard_weight;
         if mass > 0.0 {
             let share = share * training.loss.negative_weight();
@@ -50,9 +52,4 @@ fn counts(training: &Training, batch: &Batch, columns: usize) -> (Vec<f64>, Vec<
     }
     (0..shared as u32).filter(negative).for_each(|column| of_items[column as usize] += to_all);
     (of_users, of_items)
-}
-
-/// The columns of a row, in lists of offsets and columns.
-fn of((offsets, columns): &(Vec<u32>, Vec<u32>), row: usize) -> &[u32] {
-    if offsets.is_empty() { &[] } else { &columns[offsets[row] as usize..offsets[row + 1] as usize] }
 }

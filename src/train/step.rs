@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::features::{FeatureSpec, Side};
 use crate::kernels::math::{normalize_rows, normalize_rows_backward};
 use crate::kernels::pooling::Scatter;
-use crate::kernels::softmax::{Csr, Loss, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
+use crate::kernels::softmax::{Loss, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
 use crate::kernels::tables::EmbeddingTable;
 use crate::model::{Dense, Dropout, Input, NORM_EPSILON, Weights, read};
 
@@ -244,12 +244,12 @@ fn softmax_inputs<'b>(
         log_q: &batch.log_q,
         positives: &batch.positives,
         positive_log_q: &batch.positive_log_q,
-        hard: Csr { offsets: &batch.hard.0, cols: &batch.hard.1 },
+        hard: (&batch.hard).into(),
         hard_weight: training.hard_weight,
         in_batch: batch.in_batch,
         hardest: batch.hardest,
         hardest_weight: training.online_hard_weight,
-        masked: Csr { offsets: &batch.masked.0, cols: &batch.masked.1 },
+        masked: (&batch.masked).into(),
         inv_temperature: weights.inv_temperature as f32,
         weights: batch.weights.as_deref(),
     }

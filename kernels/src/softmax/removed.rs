@@ -20,7 +20,7 @@ impl Removed {
         self.words.resize(inputs.log_q.len(), 0);
         for (lane, row) in rows.enumerate() {
             self.words[inputs.positives[row] as usize] |= 1 << lane;
-            for column in &inputs.masked.cols[inputs.masked.bounds(row)] {
+            for column in inputs.masked.of(row) {
                 self.words[*column as usize] |= 1 << lane;
             }
         }

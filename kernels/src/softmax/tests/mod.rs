@@ -136,7 +136,7 @@ impl Batch {
     /// Shared columns that are negatives of a row, and of those the ones that count as its hardest.
     fn negatives(&self, row: usize, users: &[f64], items: &[f64]) -> (Vec<usize>, Vec<usize>) {
         let inputs = self.inputs();
-        let masked = &inputs.masked.cols[inputs.masked.bounds(row)];
+        let masked = inputs.masked.of(row);
         let from = if self.in_batch { 0 } else { self.rows() };
         let all: Vec<usize> =
             (from..self.log_q.len()).filter(|&col| col != row && !masked.contains(&(col as u32))).collect();
@@ -163,12 +163,12 @@ impl Batch {
             log_q: &self.log_q,
             positives: &self.positives.0,
             positive_log_q: &self.positives.1,
-            hard: Csr { offsets: &self.hard.0, cols: &self.hard.1 },
+            hard: (&self.hard).into(),
             hard_weight: self.hard_weight,
             in_batch: self.in_batch,
             hardest: self.hardest.0,
             hardest_weight: self.hardest.1,
-            masked: Csr { offsets: &self.masked.0, cols: &self.masked.1 },
+            masked: (&self.masked).into(),
             inv_temperature: self.inv_temperature,
             weights: self.weights.as_deref(),
         }
@@ -259,7 +259,7 @@ impl Reference {
             let extra = |col: usize| if hardest.contains(&col) { batch.hardest.1.ln() } else { 0.0 };
             let mut columns = vec![(row, bias(row))];
             columns.extend(negatives.iter().map(|&col| (col, bias(col) + extra(col))));
-            let owned = &inputs.hard.cols[inputs.hard.bounds(row)];
+            let owned = inputs.hard.of(row);
             columns.extend(owned.iter().map(|&c| (c as usize, batch.hard_weight.ln())));
             let product = |col: usize| product(users, row, items, col, dim);
             let logits: Vec<f64> = columns.iter().map(|&(col, bias)| inv_temperature * product(col) + bias).collect();

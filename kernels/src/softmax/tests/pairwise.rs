@@ -67,7 +67,7 @@ fn reference(batch: &Batch, users: &[f64], items: &[f64], heat: f64) -> Referenc
         let (negatives, hardest) = batch.negatives(row, users, items);
         let count = |col: &usize| if hardest.contains(col) { batch.hardest.1 } else { 1.0 };
         let mut counted: Vec<(usize, f64)> = negatives.iter().map(|col| (*col, count(col))).collect();
-        let owned = &inputs.hard.cols[inputs.hard.bounds(row)];
+        let owned = inputs.hard.of(row);
         counted.extend(owned.iter().map(|&col| (col as usize, batch.hard_weight)));
         let mass: f64 = counted.iter().map(|(_, count)| count).sum();
         let share = weight(row) / total;
