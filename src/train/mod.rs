@@ -31,6 +31,7 @@ use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
+use burn::tensor::Device;
 use tokio::runtime::Handle;
 use tracing::{Span, debug, info, warn};
 
@@ -51,6 +52,7 @@ use crate::config::{Config, Training};
 use crate::error::{Context, Kind, Result};
 use crate::job::{Job, thread_pool};
 use crate::model::{Files, device};
+use crate::progress::Bar;
 
 /// Batches that wait for their step, at most.
 const BATCHES_AHEAD: usize = 2;
@@ -101,26 +103,26 @@ pub async fn run(
     Ok(Written { files: files.finish(), facts: facts(&job.config, &data, start, &state, inv_temperature) })
 }
 
-/// The loop: epochs of steps, a measurement after each, an end when it no longer gets better. Returns the last weights.
+/// Trains to the end, from where the newest checkpoint left off; returns how it came there, and the last weights.
+/// `training.jsonl` is written before an error leaves, too.
 fn fit<'a>(
     job: &'a Job,
     data: &'a Data,
     origin: Option<&Origin<'_>>,
-    checkpoints: &mut Checkpoints,
+    checkpoints: &mut Checkpoints<'a>,
     log: &LogFile,
 ) -> Result<(State, Trainer<'a>)> {
     let training = &job.config.training;
     let device = device(&training.device)?;
     let validation = Validation::new(data, training);
     Mined::check(data, training)?;
-    let steps = Batches::steps(data, training);
-    let total = steps as u64 * u64::from(training.epochs);
+    let total = Batches::steps(data, training) as u64 * u64::from(training.epochs);
     let bar = job.progress.bar("train", training.epochs as u64 * data.training.len() as u64);
     let goes_on = |state: &State, trained: Trained| {
         let span = state.first_step..state.first_step + total;
         Trainer::with(&job.config, &data.spec, device.clone(), span, trained)
     };
-    let (mut state, mut trainer, mut kept) = match checkpoints.resume(&device)? {
+    let (state, trainer, mined) = match checkpoints.resume(&device)? {
         None => match origin {
             None => (State::new(), Trainer::new(&job.config, &data.spec, device.clone(), total), None),
             Some(origin) => {
@@ -131,77 +133,111 @@ fn fit<'a>(
         },
         Some(Resumed { state, trained, mined }) => (state.clone(), goes_on(&state, trained), mined),
     };
-    let mut metrics = Metrics::new(job, checkpoints.digest(), trainer.optimizers.steps)?;
+    let metrics = Metrics::new(job, checkpoints.digest(), trainer.optimizers.steps)?;
     let before = (state.epoch as usize - 1) * data.training.len() + state.step * training.batch_size;
     bar.advance(before as u64);
-    let mut learn = || -> Result<()> {
-        while !state.is_over(training) && !data.training.is_empty() {
-            let (epoch, first) = (state.epoch, state.step);
-            let started = Instant::now();
-            let mine = || Mined::new(data, training, &trainer.weights, epoch, &device, &job.stop);
-            let mined = match kept.take().map_or_else(mine, Ok) {
-                Err(error) if error.kind == Kind::Terminated => {
-                    return Err(checkpoints.leave(&mut state, &trainer, &Mined::default()));
-                }
-                mined => mined?,
-            };
-            state.seconds += started.elapsed().as_secs_f64();
-            // from the end of one step to that of the next: waiting for a batch counts, a checkpoint does not
-            let mut since = Instant::now();
-            for_each_batch(data, training, &mined, epoch, first..steps, |batch| {
-                if job.stop.requested() {
-                    return Err(checkpoints.leave(&mut state, &trainer, &mined));
-                }
-                if checkpoints.due() {
-                    let began = Instant::now();
-                    checkpoints.try_save(&mut state, &trainer, &mined)?;
-                    since += began.elapsed();
-                }
-                let rates = trainer.rates();
-                let loss = trainer.step(&batch)?;
-                check_loss(loss, &trainer, data, &batch, &state, checkpoints, &job.config)?;
-                state.loss.0 += loss * batch.rows.len() as f64 / data.training.len() as f64;
-                state.step += 1;
-                metrics.step(&mut state, &trainer, rates, loss, batch.rows.len());
-                state.seconds += since.elapsed().as_secs_f64();
-                since = Instant::now();
-                bar.advance(batch.rows.len() as u64);
-                let best =
-                    state.best.as_ref().map_or(String::new(), |best| format!(", best recall {:.4}", best.recall.0));
-                bar.message(format!("epoch {epoch} of {}, loss {loss:.4}{best}", training.epochs));
-                Ok(())
-            })?;
-            let measured = || validation.recall(data, &trainer.weights, training, &device, &job.stop);
-            let recall = match (!validation.is_empty()).then(measured).transpose() {
-                Err(error) if error.kind == Kind::Terminated => {
-                    return Err(checkpoints.leave(&mut state, &trainer, &mined));
-                }
-                other => other?,
-            };
-            let (loss, seconds) = (state.loss.0, state.seconds);
-            let examples_per_second = (data.training.len() as f64 / seconds) as u64;
-            info!(epoch, loss, recall, k = training.validation.k, seconds, examples_per_second, "trained an epoch");
-            debug!(profile = ?trainer.profile, "time of all steps so far");
-            metrics.epoch(&mut state, trainer.optimizers.steps, recall);
-            state.end_epoch(recall, trainer.weights.inv_temperature);
-            log.write(&state.metrics);
-            if state.best.is_some() && state.earlier_best().is_none() && !state.is_over(training) {
-                checkpoints.save(&mut state, &trainer, &mined)?;
-            } else if training.checkpoint.per_epoch {
-                checkpoints.try_save(&mut state, &trainer, &mined)?;
-            }
-        }
-        Ok(())
-    };
-    if let Err(error) = learn() {
-        metrics.rest(&mut state, &trainer);
-        log.write(&state.metrics);
+    let mut learning =
+        Learning { job, data, device, validation, bar, log, state, trainer, mined, metrics, checkpoints };
+    if let Err(error) = learning.epochs() {
+        learning.metrics.rest(&mut learning.state, &learning.trainer);
+        log.write(&learning.state.metrics);
         return Err(error);
     }
+    let Learning { state, trainer, .. } = learning;
     if let (true, Some(best)) = (state.has_stalled(training), &state.best) {
         info!(best_epoch = best.epoch, "recall no longer rises: training ends here");
     }
     Ok((state, trainer))
+}
+
+/// The loop: epochs of steps, a measurement after each, an end when it no longer gets better.
+struct Learning<'a, 'l> {
+    job: &'a Job,
+    data: &'a Data,
+    device: Device,
+    validation: Validation,
+    bar: Bar,
+    log: &'l LogFile<'l>,
+    // what the loop changes
+    state: State,
+    trainer: Trainer<'a>,
+    /// Of the epoch at hand, where a checkpoint in the middle of it had them.
+    mined: Option<Mined>,
+    metrics: Metrics,
+    checkpoints: &'l mut Checkpoints<'a>,
+}
+
+impl Learning<'_, '_> {
+    fn epochs(&mut self) -> Result<()> {
+        while !self.state.is_over(&self.job.config.training) && !self.data.training.is_empty() {
+            self.epoch()?;
+        }
+        Ok(())
+    }
+
+    /// The steps that are left of the epoch at hand, and what comes after its last.
+    fn epoch(&mut self) -> Result<()> {
+        let (job, data, training) = (self.job, self.data, &self.job.config.training);
+        let (epoch, steps) = (self.state.epoch, self.state.step..Batches::steps(data, training));
+        let started = Instant::now();
+        let mine = || Mined::new(data, training, &self.trainer.weights, epoch, &self.device, &job.stop);
+        let mined = self.mined.take().map_or_else(mine, Ok);
+        let mined = self.or_leave(mined, &Mined::default())?;
+        self.state.seconds += started.elapsed().as_secs_f64();
+        let mut since = Instant::now();
+        for_each_batch(data, training, &mined, epoch, steps, |batch| self.step(&batch, &mined, &mut since))?;
+        let measured = || self.validation.recall(data, &self.trainer.weights, training, &self.device, &job.stop);
+        let recall = (!self.validation.is_empty()).then(measured).transpose();
+        let recall = self.or_leave(recall, &mined)?;
+        let (loss, seconds) = (self.state.loss.0, self.state.seconds);
+        let examples_per_second = (data.training.len() as f64 / seconds) as u64;
+        info!(epoch, loss, recall, k = training.validation.k, seconds, examples_per_second, "trained an epoch");
+        debug!(profile = ?self.trainer.profile, "time of all steps so far");
+        self.metrics.epoch(&mut self.state, self.trainer.optimizers.steps, recall);
+        self.state.end_epoch(recall, self.trainer.weights.inv_temperature);
+        self.log.write(&self.state.metrics);
+        if self.state.best.is_some() && self.state.earlier_best().is_none() && !self.state.is_over(training) {
+            self.checkpoints.save(&mut self.state, &self.trainer, &mined)
+        } else if training.checkpoint.per_epoch {
+            self.checkpoints.try_save(&mut self.state, &self.trainer, &mined)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// One step, with a checkpoint before it where one is due. Its time goes from `since`, the end of the step before, to
+    /// its own end: waiting for a batch counts, a checkpoint does not.
+    fn step(&mut self, batch: &Batch, mined: &Mined, since: &mut Instant) -> Result<()> {
+        let (data, config) = (self.data, &self.job.config);
+        self.or_leave(self.job.stop.check(), mined)?;
+        if self.checkpoints.due() {
+            let began = Instant::now();
+            self.checkpoints.try_save(&mut self.state, &self.trainer, mined)?;
+            *since += began.elapsed();
+        }
+        let rates = self.trainer.rates();
+        let loss = self.trainer.step(batch)?;
+        check_loss(loss, &self.trainer, data, batch, &self.state, self.checkpoints, config)?;
+        self.state.loss.0 += loss * batch.rows.len() as f64 / data.training.len() as f64;
+        self.state.step += 1;
+        self.metrics.step(&mut self.state, &self.trainer, rates, loss, batch.rows.len());
+        self.state.seconds += since.elapsed().as_secs_f64();
+        *since = Instant::now();
+        self.bar.advance(batch.rows.len() as u64);
+        let State { epoch, best, .. } = &self.state;
+        let best = best.as_ref().map_or(String::new(), |best| format!(", best recall {:.4}", best.recall.0));
+        self.bar.message(format!("epoch {epoch} of {}, loss {loss:.4}{best}", config.training.epochs));
+        Ok(())
+    }
+
+    /// What came of a part of an epoch. Where the job was told to stop in it, a last checkpoint is written, with the
+    /// items `mined`.
+    fn or_leave<T>(&mut self, done: Result<T>, mined: &Mined) -> Result<T> {
+        done.map_err(|error| match error.kind {
+            Kind::Terminated => self.checkpoints.leave(&mut self.state, &self.trainer, mined),
+            _ => error,
+        })
+    }
 }
 
 fn facts(config: &Config, data: &Data, start: &Start, state: &State, inv_temperature: f64) -> TrainFacts {
