@@ -1,22 +1,21 @@
 //! Finds where SQL joins a source that holds a thing several times, once a day say, and asks for no time: each positive would then
 //! meet its user's rows of every day, those from after the event too. Told from the parsed SQL alone, by `check`, as a warning.
+//!
+//! Here queries are walked with the sources that their rows come from; `select.rs` says what a SELECT asks for.
+
+mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, Query, Select, SelectItem,
-    SetExpr, TableFactor, TableWithJoins, Visit, Visitor,
-};
+use datafusion::sql::sqlparser::ast::{JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins};
 
+use self::select::{Names, is_list_of_ids};
 use super::ast::{normal, place_of};
 use super::files::Files;
 use super::order::reads;
 use super::place::Place;
 use crate::config::{ColumnType, Config, Source};
 
-/// Columns that say who or what a row is about, and nothing of it.
-const IDS: [&str; 2] = ["user_id", "item_id"];
 /// The table whose rows must not know what came after them.
 const POINT_IN_TIME: &str = "positives";
 
@@ -137,20 +136,7 @@ impl Walk<'_> {
             self.relations(from, scope, &mut relations);
         }
         let joined = relations.len() > 1;
-        let mut asked = Names::default();
-        let _ = select.selection.visit(&mut asked);
-        let _ = select.group_by.visit(&mut asked);
-        let _ = select.having.visit(&mut asked);
-        let _ = select.qualify.visit(&mut asked);
-        let _ = select.named_window.visit(&mut asked);
-        let _ = select.projection.visit(&mut InOrders(&mut asked));
-        for from in &select.from {
-            constraints(from, &mut asked);
-        }
-        if joined {
-            // who writes the time of a joined source into the result knows of it
-            let _ = select.projection.visit(&mut asked);
-        }
+        let asked = Names::asked_in(select, joined);
         for at in 0..relations.len() {
             let closed = self.asked_for(&relations, at, &asked);
             relations[at].open.retain(|source, _| !closed.contains(source));
@@ -205,9 +191,7 @@ impl Walk<'_> {
                 SelectItem::ExprWithAlias { expr, alias } => (expr, Some(normal(alias))),
                 SelectItem::ExprWithAliases { .. } => continue,
             };
-            let mut names = Names::default();
-            let _ = expr.visit(&mut names);
-            if let Some((_, column)) = names.0.iter().find(|(_, column)| times.has(settings, column)) {
+            if let Some((_, column)) = Names::within(expr).0.iter().find(|(_, column)| times.has(settings, column)) {
                 through.named.insert(alias.unwrap_or_else(|| column.clone()));
             }
         }
@@ -254,95 +238,6 @@ impl Walk<'_> {
         };
         let alias = alias.map_or(name, |alias| normal(&alias.name));
         found.push(Relation { alias, place: place.unwrap_or_default(), open, brought_in: true });
-    }
-}
-
-/// Whether a query makes nothing but ids, each of them once.
-fn is_list_of_ids(select: &Select) -> bool {
-    // by more than what is kept, an id comes several times
-    let kept = 1..=select.projection.len();
-    let is_grouped = matches!(&select.group_by, GroupByExpr::Expressions(by, _) if kept.contains(&by.len()));
-    let is_id = |name: &Ident| IDS.contains(&normal(name).as_str());
-    let is_column_of_ids = |item: &SelectItem| {
-        let (expr, alias) = match item {
-            SelectItem::UnnamedExpr(expr) => (expr, None),
-            SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias)),
-            _ => return false,
-        };
-        let column = match expr {
-            Expr::Identifier(name) => Some(name),
-            Expr::CompoundIdentifier(parts) => parts.last(),
-            _ => None,
-        };
-        column.is_some_and(|column| is_id(alias.unwrap_or(column)))
-    };
-    (select.distinct.is_some() || is_grouped) && select.projection.iter().all(is_column_of_ids)
-}
-
-/// The columns named in the conditions of joins.
-fn constraints(from: &TableWithJoins, asked: &mut Names) {
-    if let TableFactor::NestedJoin { table_with_joins, .. } = &from.relation {
-        constraints(table_with_joins, asked);
-    }
-    for join in &from.joins {
-        if let TableFactor::NestedJoin { table_with_joins, .. } = &join.relation {
-            constraints(table_with_joins, asked);
-        }
-        let _ = join.join_operator.visit(asked);
-        use JoinOperator::*;
-        if let Join(JoinConstraint::Using(columns))
-        | Inner(JoinConstraint::Using(columns))
-        | Left(JoinConstraint::Using(columns))
-        | LeftOuter(JoinConstraint::Using(columns))
-        | Right(JoinConstraint::Using(columns))
-        | RightOuter(JoinConstraint::Using(columns))
-        | FullOuter(JoinConstraint::Using(columns)) = &join.join_operator
-        {
-            let names = columns.iter().filter_map(|name| name.0.last()?.as_ident());
-            asked.0.extend(names.map(|name| (None, normal(name))));
-        }
-    }
-}
-
-/// Columns by qualifier and name.
-#[derive(Default)]
-struct Names(BTreeSet<(Option<String>, String)>);
-
-impl Visitor for Names {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        match expr {
-            Expr::Identifier(name) => {
-                self.0.insert((None, normal(name)));
-            }
-            Expr::CompoundIdentifier(parts) => {
-                if let [qualifier, name] = parts.as_slice() {
-                    self.0.insert((Some(normal(qualifier)), normal(name)));
-                }
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// Columns that windows and ordered aggregates go by.
-struct InOrders<'a>(&'a mut Names);
-
-impl Visitor for InOrders<'_> {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if let Expr::Function(Function { over, args, within_group, filter, .. }) = expr {
-            let _ = over.visit(self.0);
-            let _ = within_group.visit(self.0);
-            let _ = filter.visit(self.0);
-            if let FunctionArguments::List(list) = args {
-                let _ = list.clauses.visit(self.0);
-            }
-        }
-        ControlFlow::Continue(())
     }
 }
 
