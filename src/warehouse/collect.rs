@@ -269,7 +269,7 @@ mod tests {
     use datafusion::prelude::{SessionConfig, SessionContext};
 
     use super::*;
-    use crate::warehouse::one_step::ListsInOneStep;
+    use crate::warehouse::one_step::LISTS_IN_ONE_STEP;
 
     #[derive(PartialEq, Clone, Copy)]
     enum Lists {
@@ -283,7 +283,7 @@ mod tests {
         let settings = SessionConfig::new().with_target_partitions(3);
         let mut state = SessionStateBuilder::new().with_config(settings).with_default_features();
         if lists == Lists::OursInOneStep {
-            state = state.with_physical_optimizer_rule(Arc::new(ListsInOneStep));
+            state = state.with_physical_optimizer_rule(Arc::new(LISTS_IN_ONE_STEP));
         }
         let context = SessionContext::new_with_state(state.build());
         if lists != Lists::Engine {

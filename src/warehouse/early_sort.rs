@@ -3,48 +3,24 @@
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::unnest::UnnestExec;
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::ordered_runs::OrderedRunsExec;
+use super::rule::{Rule, with_input};
 
 /// Sorts rows by as much of their order as does not come out of a list, and unnests the lists then; rows of one list are sorted among
 /// themselves. A hundred draws for each positive are put in order as one row and not as a hundred.
 ///
 /// Not where another list stays in the rows: it would go through the sort whole.
-#[derive(Debug)]
-pub struct SortBeforeUnnest;
-
-impl PhysicalOptimizerRule for SortBeforeUnnest {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_down(|plan| {
-            Ok(match sorted_early(&plan)? {
-                Some(sorted) => Transformed::yes(sorted),
-                None => Transformed::no(plan),
-            })
-        })
-        .data()
-    }
-
-    fn name(&self) -> &str {
-        "SortBeforeUnnest"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-}
+pub const SORT_BEFORE_UNNEST: Rule = Rule { name: "SortBeforeUnnest", instead: sorted_early };
 
 /// The same rows as those of `plan`, if it sorts unnested lists.
 fn sorted_early(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
@@ -115,11 +91,6 @@ fn through_projections(
     at
 }
 
-/// The same step over another input.
-fn with_input(step: Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    step.replace_children(vec![input], ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-}
-
 /// An expression with something else in place of each column.
 fn over(
     expression: &Arc<dyn PhysicalExpr>,
@@ -151,7 +122,7 @@ mod tests {
         let settings = SessionConfig::new().with_target_partitions(3).with_batch_size(16);
         let mut state = SessionStateBuilder::new().with_config(settings).with_default_features();
         if early {
-            state = state.with_physical_optimizer_rule(Arc::new(SortBeforeUnnest));
+            state = state.with_physical_optimizer_rule(Arc::new(SORT_BEFORE_UNNEST));
         }
         let context = SessionContext::new_with_state(state.build());
         let batches = (0..3i64).map(|part| {

@@ -20,6 +20,7 @@ mod ordered_runs;
 mod own_rows;
 mod parts;
 mod ranker;
+mod rule;
 mod sample_draws;
 mod schema;
 mod seen;

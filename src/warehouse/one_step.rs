@@ -3,37 +3,15 @@
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
 
+use super::rule::Rule;
+
 /// Sends the rows of an `array_agg` to the thread of their group and makes its list there. The engine lets each thread make lists of what it has
 /// read and joins these: a sum gets smaller that way, but lists hold every value, so they are only made twice.
-#[derive(Debug)]
-pub struct ListsInOneStep;
-
-impl PhysicalOptimizerRule for ListsInOneStep {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_down(|plan| {
-            Ok(match in_one_step(&plan)? {
-                Some(aggregate) => Transformed::yes(aggregate),
-                None => Transformed::no(plan),
-            })
-        })
-        .data()
-    }
-
-    fn name(&self) -> &str {
-        "ListsInOneStep"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-}
+pub const LISTS_IN_ONE_STEP: Rule = Rule { name: "ListsInOneStep", instead: in_one_step };
 
 /// The same rows as those of `plan`, if it is the second step over rows that the first has grouped.
 fn in_one_step(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {

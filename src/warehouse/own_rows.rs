@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -22,33 +20,17 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 
 use super::lists;
+use super::rule::{Rule, with_input};
 
 /// Gives a sort of what was grouped rows of its own. A grouping gives out its groups as parts of one batch, and a sort counts the whole of it
 /// for each part, a hundred times and more: it wrote five million rows to disk with six gigabytes free.
-#[derive(Debug)]
-pub struct OwnRowsBeforeSort;
+pub const OWN_ROWS_BEFORE_SORT: Rule = Rule { name: "OwnRowsBeforeSort", instead: over_own_rows };
 
-impl PhysicalOptimizerRule for OwnRowsBeforeSort {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|plan| {
-            let sorts_groups = plan.downcast_ref::<SortExec>().is_some_and(|sort| gives_groups(sort.input()));
-            if !sorts_groups {
-                return Ok(Transformed::no(plan));
-            }
-            let own: Arc<dyn ExecutionPlan> = Arc::new(OwnRowsExec { input: plan.children()[0].clone() });
-            let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-            Ok(Transformed::yes(plan.replace_children(vec![own], options)?))
-        })
-        .data()
-    }
-
-    fn name(&self) -> &str {
-        "OwnRowsBeforeSort"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
+/// The same sort over rows of their own, if `plan` sorts what was grouped.
+fn over_own_rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(sort) = plan.downcast_ref::<SortExec>().filter(|sort| gives_groups(sort.input())) else { return Ok(None) };
+    let own = Arc::new(OwnRowsExec { input: sort.input().clone() });
+    with_input(plan.clone(), own).map(Some)
 }
 
 /// Whether rows come from a grouping, by steps that leave batches as they are or take few of their rows.
@@ -147,7 +129,7 @@ mod tests {
         let mut state =
             SessionStateBuilder::new().with_config(settings).with_runtime_env(runtime).with_default_features();
         if own {
-            state = state.with_physical_optimizer_rule(Arc::new(OwnRowsBeforeSort));
+            state = state.with_physical_optimizer_rule(Arc::new(OWN_ROWS_BEFORE_SORT));
         }
         let context = SessionContext::new_with_state(state.build());
         let n: ArrayRef = Arc::new(Int64Array::from_iter_values((0..200_000).map(|n| n * 7919 % 200_000)));

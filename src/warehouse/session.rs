@@ -17,15 +17,15 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::collect::OrderedLists;
 use super::corpus::{Corpus, DRAWING_FUNCTIONS, DrawingFunction};
-use super::early_sort::SortBeforeUnnest;
+use super::early_sort::SORT_BEFORE_UNNEST;
 use super::hash::StableHash;
 use super::histories::{AsOf, Histories};
 use super::keep::{Dropped, Keep};
 use super::listing::Listing;
 use super::lists::OwnList;
 use super::memory::Pool;
-use super::one_step::ListsInOneStep;
-use super::own_rows::OwnRowsBeforeSort;
+use super::one_step::LISTS_IN_ONE_STEP;
+use super::own_rows::OWN_ROWS_BEFORE_SORT;
 use super::parts::SampleParts;
 use super::ranker::RankerFunction;
 use super::schema::read_schema;
@@ -95,9 +95,9 @@ impl Warehouse {
             .with_config(settings)
             .with_runtime_env(runtime)
             .with_default_features()
-            .with_physical_optimizer_rule(Arc::new(ListsInOneStep))
-            .with_physical_optimizer_rule(Arc::new(SortBeforeUnnest))
-            .with_physical_optimizer_rule(Arc::new(OwnRowsBeforeSort))
+            .with_physical_optimizer_rule(Arc::new(LISTS_IN_ONE_STEP))
+            .with_physical_optimizer_rule(Arc::new(SORT_BEFORE_UNNEST))
+            .with_physical_optimizer_rule(Arc::new(OWN_ROWS_BEFORE_SORT))
             .build();
         let context = SessionContext::new_with_state(state);
         let dropped = Dropped::default();
