@@ -14,6 +14,17 @@ use crate::error::{Error, Result};
 /// Values that whoever goes through a long array reads before he lets go of them.
 pub const AT_ONCE: usize = 1 << 20;
 
+/// The places of `len` values in pieces of [`AT_ONCE`]; the last may be shorter. `let_go`, which releases the columns that
+/// are gone through, is called before each piece and behind the last.
+pub fn pieces(len: usize, let_go: impl Fn()) -> impl Iterator<Item = Range<usize>> {
+    let mut starts = (0..len).step_by(AT_ONCE);
+    std::iter::from_fn(move || {
+        let_go();
+        let start = starts.next()?;
+        Some(start..len.min(start + AT_ONCE))
+    })
+}
+
 /// What arrays may hold in memory together, and the folder of those beyond.
 #[derive(Debug, Clone)]
 pub struct Spill {
@@ -267,6 +278,15 @@ mod tests {
         let [first, second] = placed.map(Result::unwrap);
         assert!(matches!((&first.0, &second.0), (Place::Memory(_), Place::File(_))));
         assert_eq!((first[399], second[399]), (1.5, 2.5));
+    }
+
+    #[test]
+    fn pieces_cover_all_places_and_what_they_read_is_let_go_between_them() {
+        let let_go = std::cell::Cell::new(0);
+        let cut = |len: usize| pieces(len, || let_go.set(let_go.get() + 1)).collect::<Vec<_>>();
+        assert_eq!(cut(2 * AT_ONCE + 5), [0..AT_ONCE, AT_ONCE..2 * AT_ONCE, 2 * AT_ONCE..2 * AT_ONCE + 5]);
+        assert_eq!(let_go.get(), 4);
+        assert!(cut(0).is_empty() && cut(AT_ONCE).len() == 1);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::features::{
     Encoded, Encoder, Eviction, FeatureSpec, Grown, Growth, Learned, Learner, Side, Vocabularies, integers, numbers,
 };
 use crate::job::Job;
-use crate::spill::{AT_ONCE, Column, Spill};
+use crate::spill::{AT_ONCE, Column, Spill, pieces};
 
 /// All that the loop learns from.
 pub struct Data {
@@ -251,10 +251,9 @@ fn pairs<'a>(
     user_of: &'a Column<u32>,
     item_of: &'a Column<u32>,
 ) -> impl Iterator<Item = (u32, u32)> + 'a {
-    training.chunks(AT_ONCE).flat_map(move |rows| {
-        [training, user_of, item_of].into_iter().for_each(Column::release);
-        rows.iter().map(|row| (user_of[*row as usize], item_of[*row as usize]))
-    })
+    let let_go = move || [training, user_of, item_of].into_iter().for_each(Column::release);
+    let rows = pieces(training.len(), let_go).flat_map(move |piece| &training[piece]);
+    rows.map(move |row| (user_of[*row as usize], item_of[*row as usize]))
 }
 
 /// Nothing to learn from is no model, however well the rest would go.
@@ -302,22 +301,20 @@ fn check_negatives(training: &Training, positives: usize, [random, hard, shown]:
 fn split(config: &Config, sample_ids: &Column<i64>, times: &[i64], spill: &Spill) -> Result<(Column<u32>, Vec<u32>)> {
     let validation = &config.training.validation;
     let hash = |row: &u32| random::bits(config.training.seed ^ 0x0076_616c, &[sample_ids[*row as usize] as u64]);
-    let all = 0..sample_ids.len() as u32;
     match validation.split {
         ValidationSplit::Random => {
             let (mut training, mut held_out) = (Column::default(), Vec::new());
-            for start in all.clone().step_by(AT_ONCE) {
-                let rows = start..all.end.min(start + AT_ONCE as u32);
+            for piece in pieces(sample_ids.len(), || sample_ids.release()) {
+                let rows = piece.start as u32..piece.end as u32;
                 let (taught, held): (Vec<u32>, Vec<u32>) =
                     rows.partition(|row| random::unit(hash(row)) >= validation.share);
                 training.append(&taught, spill)?;
                 held_out.extend(held);
-                sample_ids.release();
             }
             Ok((training, held_out))
         }
         ValidationSplit::Latest => {
-            let mut by_time: Vec<u32> = all.collect();
+            let mut by_time: Vec<u32> = (0..sample_ids.len() as u32).collect();
             by_time.sort_unstable_by_key(|row| (times[*row as usize], hash(row)));
             let held_out = by_time.split_off(sample_ids.len() - (sample_ids.len() as f64 * validation.share) as usize);
             let sorted = |mut rows: Vec<u32>| {

@@ -1,7 +1,7 @@
 //! Which row a sample has.
 
 use super::random::splitmix64;
-use crate::spill::{AT_ONCE, Column};
+use crate::spill::{Column, pieces};
 use crate::warehouse::place_of_sample;
 
 /// Rows by sample id.
@@ -19,9 +19,9 @@ impl RowIndex {
     /// # Errors
     /// An id that stands twice.
     pub fn new(ids: &Column<i64>) -> Result<Self, i64> {
-        let ordered = (0..ids.len()).step_by(AT_ONCE).all(|start| {
-            ids.release();
-            let places = start.saturating_sub(1)..ids.len().min(start + AT_ONCE);
+        let ordered = pieces(ids.len(), || ids.release()).all(|piece| {
+            // with the last of the piece before
+            let places = piece.start.saturating_sub(1)..piece.end;
             ids[places].iter().map(|id| place(*id)).is_sorted_by(|one, next| one < next)
         });
         if ordered {
@@ -87,6 +87,7 @@ fn slot(slots: &[u32], ids: &[i64], id: i64) -> (usize, Option<u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spill::AT_ONCE;
 
     fn index(ids: &[i64]) -> Result<RowIndex, i64> {
         RowIndex::new(&ids.to_vec().into())

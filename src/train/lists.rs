@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::spill::{AT_ONCE, Column, Spill};
+use crate::spill::{Column, Spill, pieces};
 
 /// For each row a list of items.
 #[derive(Debug, Default)]
@@ -69,15 +69,14 @@ fn offsets(rows: usize, of: impl Iterator<Item = u32>) -> Vec<u64> {
 fn sorted_offsets(rows: usize, of: &Column<u32>, spill: &Spill) -> Result<Column<u64>> {
     let mut offsets = Column::default();
     let mut entry = 0;
-    for start in (0..rows + 1).step_by(AT_ONCE) {
-        let places = (start..(start + AT_ONCE).min(rows + 1)).map(|row| {
+    for piece in pieces(rows + 1, || of.release()) {
+        let places = piece.map(|row| {
             while of.get(entry).is_some_and(|of| (*of as usize) < row) {
                 entry += 1;
             }
             entry as u64
         });
         offsets.append(&places.collect::<Vec<_>>(), spill)?;
-        of.release();
     }
     Ok(offsets)
 }
@@ -180,6 +179,7 @@ impl Liked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spill::AT_ONCE;
 
     #[test]
     fn lists_are_the_same_from_entries_in_any_order_of_rows() {
