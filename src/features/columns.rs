@@ -58,6 +58,17 @@ impl Place<'_> {
         })
     }
 
+    /// The same of a column that every row needs; what is missing is told as so many `nulls`.
+    fn find_whole<'b>(&self, batch: &'b RecordBatch, nulls: &str) -> Result<&'b ArrayRef> {
+        let found = self.find(batch)?;
+        if found.null_count() > 0 {
+            let Place { table, column, .. } = self;
+            let count = found.null_count();
+            return Err(Error::config(format!("{table}.{column}: {count} {nulls}; filter them out in the SQL")));
+        }
+        Ok(found)
+    }
+
     pub fn wrong(&self, found: &DataType, expected: &str) -> Error {
         Error::config(format!(
             "{}: column `{}` of table `{}`: found type {found}, expected {expected}; cast it in the table's SQL, or change the feature's kind",
@@ -161,13 +172,7 @@ pub(super) fn value_type(found: &DataType) -> Option<ValueType> {
 /// A column that every row needs, as integers: `sample_id`. A point in time comes as microseconds.
 pub fn integers(batch: &RecordBatch, table: &str, column: &str) -> Result<Int64Array> {
     let place = Place { table, column, reader: "training" };
-    let found = place.find(batch)?;
-    if found.null_count() > 0 {
-        return Err(Error::config(format!(
-            "{table}.{column}: {} nulls; filter them out in the SQL",
-            found.null_count()
-        )));
-    }
+    let found = place.find_whole(batch, "nulls")?;
     let found = match found.data_type() {
         DataType::Timestamp(_, zone) => place.cast(found, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?,
         other if other.is_integer() || other.is_temporal() => found.clone(),
@@ -185,12 +190,5 @@ pub fn numbers(batch: &RecordBatch, table: &str, column: &str) -> Result<Option<
 /// A column of ids, none of them null.
 pub fn id_keys(batch: &RecordBatch, table: &str, column: &str) -> Result<Keys> {
     let place = Place { table, column, reader: "training" };
-    let found = place.find(batch)?;
-    if found.null_count() > 0 {
-        return Err(Error::config(format!(
-            "{table}.{column}: {} null ids; filter them out in the SQL",
-            found.null_count()
-        )));
-    }
-    place.keys(found)
+    place.keys(place.find_whole(batch, "null ids")?)
 }

@@ -222,28 +222,30 @@ fn table_schema(listing: &Listing, files: &[Found]) -> Result<SchemaRef> {
                 Some(at) => {
                     let (known, first) = &fields[at];
                     let both = common_type(known.data_type(), &found, listing.settings.format);
+                    let differs = || {
+                        format!(
+                            "source `{}`: column `{name}` is {} in {} and {} in {}",
+                            listing.source,
+                            sql_name(known.data_type()),
+                            first.shown,
+                            sql_name(&found),
+                            file.shown
+                        )
+                    };
                     if both == Some(DataType::Utf8)
                         && *known.data_type() != found
                         && *known.data_type() != DataType::Utf8
                     {
                         warn!(
-                            "source `{}`: column `{name}` is {} in {} and {} in {}, so it is read as varchar everywhere; declare its type in `sources.{}.columns`",
-                            listing.source,
-                            sql_name(known.data_type()),
-                            first.shown,
-                            sql_name(&found),
-                            file.shown,
+                            "{}, so it is read as varchar everywhere; declare its type in `sources.{}.columns`",
+                            differs(),
                             listing.source
                         );
                     }
                     let both = both.ok_or_else(|| {
                         Error::config(format!(
-                            "source `{}`: column `{name}` is {} in {} and {} in {}; declare its type in `sources.{}.columns` or mend the files",
-                            listing.source,
-                            sql_name(known.data_type()),
-                            first.shown,
-                            sql_name(&found),
-                            file.shown,
+                            "{}; declare its type in `sources.{}.columns` or mend the files",
+                            differs(),
                             listing.source
                         ))
                     })?;
