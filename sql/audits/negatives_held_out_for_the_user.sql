@@ -1,4 +1,4 @@
--- What evaluation looks for must not be taught as disliked by its own user.
+-- What evaluation looks for must not be taught as disliked by its own user. Runs for each kind of negatives.
 with
     held_out as (
         select distinct user_id, item_id
@@ -13,4 +13,4 @@ with
     )
 select n.sample_id, n.item_id
 from of_samples as s
-right semi join random_negatives as n on s.sample_id = n.sample_id and s.item_id = n.item_id
+right semi join these_negatives as n on s.sample_id = n.sample_id and s.item_id = n.item_id

@@ -130,11 +130,31 @@ pub struct InputFile {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AuditOutcome {
     pub name: String,
-    /// `passed`, `warned` or `failed`; `off`, or `nothing to look at` where the job does not have its tables and columns.
-    pub outcome: String,
+    pub outcome: AuditVerdict,
     pub rows: u64,
     /// The first rows it found, as JSON objects.
     pub examples: Vec<serde_json::Value>,
+}
+
+/// What became of an audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditVerdict {
+    Passed,
+    Warned,
+    /// Ends the job, unless its level is `warn`.
+    Failed,
+    Off,
+    /// The job does not have its tables and columns.
+    #[serde(rename = "nothing to look at")]
+    NothingToLookAt,
+}
+
+impl AuditVerdict {
+    /// Whether it looked at anything.
+    pub fn ran(self) -> bool {
+        !matches!(self, AuditVerdict::Off | AuditVerdict::NothingToLookAt)
+    }
 }
 
 /// A trained model.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::html::{Html, Mood, badge, bytes, count, escape, number, plural, seconds, signed};
 use super::{Report, Verdict, sections};
+use crate::artifacts::AuditVerdict;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -75,7 +76,7 @@ fn verdict(report: &Report) -> String {
         }
         Verdict::Refused { gates } => (Mood::Bad, "Refused", list(gates) + &format!("<p>{}</p>", escape(&stays))),
     };
-    let warned = report.samples.audits.iter().filter(|audit| audit.outcome == "warned").count() as u64;
+    let warned = report.samples.audits.iter().filter(|audit| audit.outcome == AuditVerdict::Warned).count() as u64;
     if warned > 0 {
         let audits = plural(warned, "audit warns", "audits warn");
         text += &format!(
@@ -157,12 +158,12 @@ pub fn folded(title: &str, table: &super::html::Table) -> String {
     format!("<details class=\"folded\"><summary>{}</summary>{}</details>\n", escape(title), table.html())
 }
 
-/// What became of an audit or a gate, as a word with a colour.
+/// What became of a gate, as a word with a colour.
 pub fn outcome(word: &str) -> Html {
     let mood = match word {
         "passed" => Mood::Good,
-        "warned" | "forced" => Mood::Warning,
-        "failed" | "refused" => Mood::Bad,
+        "forced" => Mood::Warning,
+        "refused" => Mood::Bad,
         _ => Mood::Neutral,
     };
     badge(mood, word)

@@ -12,7 +12,7 @@ use super::parse::SqlFile;
 use super::planner::{IdColumn, Planner};
 use super::query::fold;
 use super::rows::{Rows, row_as_json, rows};
-use crate::artifacts::AuditOutcome;
+use crate::artifacts::{AuditOutcome, AuditVerdict};
 use crate::config::AuditLevel;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -32,32 +32,19 @@ const ENOUGH: usize = 512 << 20;
 pub async fn run(job: &Job, planner: &Planner, audits: &[SqlFile]) -> Result<Vec<AuditOutcome>> {
     let looks: Vec<_> = audits.iter().map(|audit| look(job, planner, audit)).collect();
     let at_once = if job.config.samples.memory.bytes() < ENOUGH { 1 } else { SIDE_BY_SIDE };
-    let found: Vec<_> = stream::iter(looks).buffered(at_once).try_collect().await?;
-    let mut outcomes = Vec::new();
+    let outcomes: Vec<_> = stream::iter(looks).buffered(at_once).try_collect().await?;
     let mut failed = Vec::new();
-    for (audit, found) in audits.iter().zip(found) {
-        let Found { level, rows, examples } = match found {
-            Ok(found) => found,
-            Err(why) => {
-                let outcome = why.to_string();
-                outcomes.push(AuditOutcome { name: audit.name.clone(), outcome, rows: 0, examples: Vec::new() });
-                continue;
-            }
-        };
-        let outcome = match (rows, level) {
-            (0, _) => "passed",
-            (_, AuditLevel::Warn) => "warned",
-            _ => "failed",
-        };
-        if rows > 0 {
-            let shown = examples.iter().map(Value::to_string).collect::<Vec<_>>().join("\n    ");
-            let text = format!("audit `{}` found {rows} rows ({}):\n    {shown}", audit.name, audit.shown);
-            match level {
-                AuditLevel::Warn => warn!(audit = %audit.name, rows, "{text}"),
-                _ => failed.push(text),
-            }
+    for (audit, outcome) in audits.iter().zip(&outcomes) {
+        let rows = outcome.rows;
+        if rows == 0 {
+            continue;
         }
-        outcomes.push(AuditOutcome { name: audit.name.clone(), outcome: outcome.into(), rows, examples });
+        let shown = outcome.examples.iter().map(Value::to_string).collect::<Vec<_>>().join("\n    ");
+        let text = format!("audit `{}` found {rows} rows ({}):\n    {shown}", audit.name, audit.shown);
+        match outcome.outcome {
+            AuditVerdict::Failed => failed.push(text),
+            _ => warn!(audit = %audit.name, rows, "{text}"),
+        }
     }
     if failed.is_empty() {
         return Ok(outcomes);
@@ -68,44 +55,41 @@ pub async fn run(job: &Job, planner: &Planner, audits: &[SqlFile]) -> Result<Vec
     )))
 }
 
-/// What one audit returned.
-struct Found {
-    level: AuditLevel,
-    rows: u64,
-    /// The first rows.
-    examples: Vec<Value>,
-}
-
-/// Runs one audit, or tells why not.
-async fn look(job: &Job, planner: &Planner, audit: &SqlFile) -> Result<Result<Found, &'static str>> {
+/// Runs one audit, where it is on and has something to look at.
+async fn look(job: &Job, planner: &Planner, audit: &SqlFile) -> Result<AuditOutcome> {
     job.stop.check()?;
     let level = job.config.samples.audit_level(&audit.name);
-    if level == AuditLevel::Off {
-        return Ok(Err("off"));
-    }
-    if !can_run(job, planner, audit) {
-        return Ok(Err("nothing to look at"));
-    }
-    let _spinner = job.progress.spinner(&format!("audit {}", audit.name));
-    let (rows, examples) = offending(job, planner, audit).await?;
-    Ok(Ok(Found { level, rows, examples }))
+    let (outcome, rows, examples) = if level == AuditLevel::Off {
+        (AuditVerdict::Off, 0, Vec::new())
+    } else if !can_run(job, planner, audit) {
+        (AuditVerdict::NothingToLookAt, 0, Vec::new())
+    } else {
+        let _spinner = job.progress.spinner(&format!("audit {}", audit.name));
+        let (rows, examples) = offending(job, planner, audit).await?;
+        let outcome = match (rows, level) {
+            (0, _) => AuditVerdict::Passed,
+            (_, AuditLevel::Warn) => AuditVerdict::Warned,
+            _ => AuditVerdict::Failed,
+        };
+        (outcome, rows, examples)
+    };
+    Ok(AuditOutcome { name: audit.name.clone(), outcome, rows, examples })
 }
 
-/// Built-in audits of a column that a table may have.
-const OF_COLUMNS: [(&str, &str, &str); 6] = [
+/// Columns that a table may have, by how the names of the built-in audits end that look at them.
+const OF_COLUMNS: [(&str, &str, &str); 4] = [
     ("features_after_the_event", "positives", "features_time"),
     ("held_out_clicks_inside_training", "liked", "event_time"),
     ("held_out_clicks_inside_training", "liked", "held_out"),
     ("negatives_held_out_for_the_user", "liked", "held_out"),
-    ("hard_negatives_held_out_for_the_user", "liked", "held_out"),
-    ("shown_negatives_held_out_for_the_user", "liked", "held_out"),
 ];
 
 /// A built-in audit is left out where the job does not have the tables and columns it looks at.
 pub fn can_run(job: &Job, planner: &Planner, audit: &SqlFile) -> bool {
     let there = |name: &String| planner.has_table(name) || job.config.sources.contains_key(name);
-    let column =
-        |&(name, table, column): &(&str, &str, &str)| name != audit.name || planner.column(table, column).is_some();
+    let column = |&(name, table, column): &(&str, &str, &str)| {
+        !audit.name.ends_with(name) || planner.column(table, column).is_some()
+    };
     let of_items = |column: &String| {
         let item = planner.ids.get(&IdColumn::Item).map(|(found, _)| found);
         let tables = reads(audit);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{Names, hard_from};
+use super::names::{NEGATIVES, Names, hard_from};
 use super::parse::{SqlFile, parse};
 use super::placeholders::{histories, name_column, set_flag, users_time};
 use crate::artifacts::contracts;
@@ -36,13 +36,7 @@ const BUILT_IN: &[(&str, &str)] = &embedded![
     "audits/duplicate_samples.sql",
     "audits/negatives_liked_by_the_user.sql",
     "audits/negatives_held_out_for_the_user.sql",
-    "audits/hard_negatives_liked_by_the_user.sql",
-    "audits/hard_negatives_held_out_for_the_user.sql",
-    "audits/shown_negatives_liked_by_the_user.sql",
-    "audits/shown_negatives_held_out_for_the_user.sql",
     "audits/negatives_outside_the_corpus.sql",
-    "audits/hard_negatives_outside_the_corpus.sql",
-    "audits/shown_negatives_outside_the_corpus.sql",
     "audits/positives_outside_the_corpus.sql",
     "audits/class_ratio.sql",
     "audits/hard_negatives_ratio.sql",
@@ -83,7 +77,10 @@ pub fn has_future(config: &Config) -> bool {
 pub async fn load(config: &Config) -> Result<Files> {
     let mut texts: Texts = BUILT_IN
         .iter()
-        .map(|(path, text)| (path.to_string(), (format!("built-in sql/{path}"), text.to_string(), true)))
+        .flat_map(|&(path, text)| {
+            let text = (format!("built-in sql/{path}"), text.to_string(), true);
+            names_of(path).map(move |path| (path, text.clone()))
+        })
         .collect();
     if let Some(folder) = &config.samples.sql {
         for (path, text) in read_folder(config, folder).await? {
@@ -147,6 +144,14 @@ pub async fn load(config: &Config) -> Result<Files> {
     Ok(files)
 }
 
+/// Where a built-in file stands among the job's own, which may take its place: an audit of negatives once for each kind of them.
+fn names_of(path: &str) -> impl Iterator<Item = String> {
+    let audit = path.strip_prefix("audits/negatives_").map(str::to_string);
+    let whole = audit.is_none().then(|| path.to_string());
+    let kinds = audit.into_iter().flat_map(|audit| NEGATIVES.map(|(begins, _)| format!("audits/{begins}{audit}")));
+    whole.into_iter().chain(kinds)
+}
+
 /// An audit of histories, `$history`, becomes one for each column with a history: none where the config has none.
 fn for_each_history(config: &Config, audit: SqlFile) -> Vec<SqlFile> {
     if !audit.references.params.contains_key(HISTORY) {
@@ -168,9 +173,8 @@ fn for_each_history(config: &Config, audit: SqlFile) -> Vec<SqlFile> {
 
 /// A level for an audit that is not there does nothing, which is not what was meant.
 fn check_audit_names(config: &Config, texts: &Texts) -> Result<()> {
-    let built_in = BUILT_IN.iter().map(|(path, _)| *path);
-    let all = built_in.chain(texts.keys().map(String::as_str)).filter_map(|path| path.strip_prefix("audits/"));
-    let known: BTreeSet<&str> = all.map(|file| file.trim_end_matches(".sql")).collect();
+    let audits = texts.keys().filter_map(|path| path.strip_prefix("audits/"));
+    let known: BTreeSet<&str> = audits.map(|file| file.trim_end_matches(".sql")).collect();
     let Some(name) = config.samples.audits.keys().find(|name| !known.contains(name.as_str())) else { return Ok(()) };
     Err(Error::config(format!(
         "samples.audits.{name}: no audit has this name{}; there are {}",

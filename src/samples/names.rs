@@ -21,6 +21,14 @@ pub const PREVIOUS_TABLE: &str = "previous_candidates";
 const CANDIDATE_SOURCE: &str = "candidates";
 const RANKED_TABLE: &str = "ranked_candidates";
 const RANKER_FUNCTION: &str = "hard_ranker";
+/// In an audit, the table of the negatives that its name begins with.
+const THESE_NEGATIVES: &str = "these_negatives";
+/// Audits of all kinds of negatives are one file each: how the audit's name begins for a kind, and the kind's table.
+pub const NEGATIVES: [(&str, &str); 3] = [
+    ("negatives_", "random_negatives"),
+    ("hard_negatives_", "hard_negatives"),
+    ("shown_negatives_", "shown_negatives"),
+];
 
 /// What the names stand for in one job.
 pub struct Names {
@@ -63,31 +71,34 @@ impl Names {
 
     /// Puts what is meant into a file's query.
     pub fn resolve(&self, file: SqlFile) -> Result<SqlFile> {
-        let asked = self.tables.keys().any(|name| file.references.tables.contains_key(*name));
-        if !asked && !file.references.functions.contains_key(RANKER_FUNCTION) {
+        let mut tables = self.tables.clone();
+        let kind = NEGATIVES.iter().find(|(begins, _)| file.name.starts_with(begins));
+        tables.extend(kind.map(|(_, table)| (THESE_NEGATIVES, *table)));
+        tables.retain(|name, _| file.references.tables.contains_key(*name));
+        if tables.is_empty() && !file.references.functions.contains_key(RANKER_FUNCTION) {
             return Ok(file);
         }
         let mut query = file.query;
-        let _ = query.visit(&mut Resolver { names: self, used: &file.references.tables });
+        let _ = query.visit(&mut Resolver { tables: &tables, ranker: self.ranker.as_ref() });
         let references = references(&file.shown, &file.text, &query)?;
         Ok(SqlFile { query, references, ..file })
     }
 }
 
-struct Resolver<'a, T> {
-    names: &'a Names,
-    /// Tables that the query reads: a CTE of the same name is none.
-    used: &'a BTreeMap<String, T>,
+struct Resolver<'a> {
+    /// What is meant by the names that the query reads: a CTE of the same name is not among them.
+    tables: &'a BTreeMap<&'static str, &'static str>,
+    ranker: Option<&'a (String, Vec<String>)>,
 }
 
-impl<T> VisitorMut for Resolver<'_, T> {
+impl VisitorMut for Resolver<'_> {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let TableFactor::Table { name, alias, .. } = factor else { return ControlFlow::Continue(()) };
         let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return ControlFlow::Continue(()) };
         let written = ident.value.to_lowercase();
-        if let Some(meant) = self.names.tables.get(written.as_str()).filter(|_| self.used.contains_key(&written)) {
+        if let Some(meant) = self.tables.get(written.as_str()) {
             // columns may be qualified with the name as it is written
             if alias.is_none() {
                 let name = Ident::with_span(ident.span, written);
@@ -101,7 +112,7 @@ impl<T> VisitorMut for Resolver<'_, T> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         if let (RANKER_FUNCTION, Some((name, columns))) =
-            (function.name.to_string().to_lowercase().as_str(), &self.names.ranker)
+            (function.name.to_string().to_lowercase().as_str(), self.ranker)
         {
             let span = function.name.span();
             let argument = |column: &String| {

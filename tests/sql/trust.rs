@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use serde_json::json;
-use twotower::artifacts::{RankBand, Spread};
+use twotower::artifacts::{AuditVerdict, RankBand, Spread};
 use twotower::recommend::LastRelease;
 use twotower::samples;
 use twotower::storage::ShardWriter;
@@ -42,7 +42,7 @@ async fn a_history_that_knows_what_comes_is_found() {
     let built = warned.set("samples.audits.history_after_the_event=warn").build().await.unwrap();
     let outcome = built.written.facts.audits.iter().find(|audit| audit.name == "history_after_the_event").unwrap();
     // item 10: 11, 12 and itself; 11: 12 and itself; 12: itself; the other user's 10: itself
-    assert_eq!((outcome.outcome.as_str(), outcome.rows, outcome.examples.len()), ("warned", 7, 5));
+    assert_eq!((outcome.outcome, outcome.rows, outcome.examples.len()), (AuditVerdict::Warned, 7, 5));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Gates and audits.
 
-use crate::report::html::{Html, Table, count, number, text};
+use crate::artifacts::AuditVerdict;
+use crate::report::html::{Html, Mood, Table, badge, count, number, text};
 use crate::report::page::{Section, outcome, paragraph, titled};
 use crate::report::{Report, Verdict};
 
@@ -25,9 +26,21 @@ pub fn section(report: &Report) -> Section {
     let mut audits = Table::new(["audit", "outcome", "rows", "an example"]);
     for audit in &report.samples.audits {
         let example = audit.examples.first().map(ToString::to_string).unwrap_or_default();
-        let cells: [Html; 4] = [text(&audit.name), outcome(&audit.outcome), text(&count(audit.rows)), text(&example)];
-        audits.marked(["warned", "failed"].contains(&audit.outcome.as_str()), cells);
+        let cells: [Html; 4] = [text(&audit.name), verdict(audit.outcome), text(&count(audit.rows)), text(&example)];
+        audits.marked(matches!(audit.outcome, AuditVerdict::Warned | AuditVerdict::Failed), cells);
     }
     body += &titled("Audits of the samples", &audits);
     Section { id: "checks", title: "Gates and audits", body }
+}
+
+/// What became of an audit, as a word with a colour.
+fn verdict(outcome: AuditVerdict) -> Html {
+    let (mood, word) = match outcome {
+        AuditVerdict::Passed => (Mood::Good, "passed"),
+        AuditVerdict::Warned => (Mood::Warning, "warned"),
+        AuditVerdict::Failed => (Mood::Bad, "failed"),
+        AuditVerdict::Off => (Mood::Neutral, "off"),
+        AuditVerdict::NothingToLookAt => (Mood::Neutral, "nothing to look at"),
+    };
+    badge(mood, word)
 }
