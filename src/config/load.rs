@@ -38,10 +38,17 @@ impl Config {
         let mut config: Config = serde_yaml::from_str(text).map_err(|error| explain(&error, file))?;
         if !overrides.0.is_empty() {
             let mut value: Value = serde_yaml::from_str(text).map_err(|error| explain(&error, file))?;
+            // the first after which the config was not right again
+            let mut at_fault = None;
             for setting in &overrides.0 {
                 apply(&mut value, setting)?;
+                match serde_yaml::from_value::<Config>(value.clone()) {
+                    Ok(_) => at_fault = None,
+                    Err(_) => at_fault = at_fault.or(Some(setting)),
+                }
             }
-            config = serde_yaml::from_value(value).map_err(|error| explain(&error, "--set"))?;
+            config = serde_yaml::from_value(value.clone())
+                .map_err(|error| explain_override(&error, &value, at_fault.map_or("", String::as_str)))?;
         }
         config.validate().map_err(|error| Error { message: format!("{file}: {}", error.message), ..error })?;
         Ok(config)
@@ -234,11 +241,60 @@ fn check_version(text: &str, file: &str) -> Result<()> {
 
 /// serde's message, with the place and the nearest known key.
 fn explain(error: &serde_yaml::Error, file: &str) -> Error {
-    let text = error.to_string();
     let place = error.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
-    let text = text.split(" at line ").next().unwrap_or(&text).to_string();
-    let text = unknown(&text).unwrap_or(text);
-    Error::config(format!("{file}{place}: {text}"))
+    Error::config(format!("{file}{place}: {}", in_words(error)))
+}
+
+/// The same for a config that became wrong by `--set`, and by `setting` first. serde tells the path of a key only of a text, so the config is
+/// written as one and read again. A text takes numbers for texts, so that a number in the place of one is told by the setting.
+fn explain_override(error: &serde_yaml::Error, value: &Value, setting: &str) -> Error {
+    let (key, given) = setting.split_once('=').unwrap_or((setting, ""));
+    let again = serde_yaml::to_string(value).and_then(|text| serde_yaml::from_str::<Config>(&text));
+    let text = match again.err().filter(|again| again.location().is_some()).map(|again| in_words(&again)) {
+        // of a size or a duration the path ends with what is around it
+        Some(text) => match text.split_once(": ") {
+            Some((path, rest)) if key.starts_with(&format!("{path}.")) && !rest.starts_with("missing field") => {
+                format!("{key}: {rest}")
+            }
+            _ => text,
+        },
+        None => format!("{key}: {}; write it in quotes, like --set '{key}=\"{given}\"'", in_words(error)),
+    };
+    Error::config(format!("--set: {text}"))
+}
+
+/// serde's message without its place, with our words for types.
+fn in_words(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or(&text);
+    unknown(text).or_else(|| another_type(text)).unwrap_or_else(|| text.to_string())
+}
+
+/// What serde puts before a value, which shows by itself what it is.
+const KINDS: [&str; 4] = ["string ", "integer ", "floating point ", "boolean "];
+
+/// serde's words for a value of another type than the key has: `training.epochs: invalid type: string "many", expected u32`.
+fn another_type(text: &str) -> Option<String> {
+    let (before, rest) = text.split_once("invalid type: ").or_else(|| text.split_once("invalid value: "))?;
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    let found = match found {
+        "unit value" => "nothing",
+        "map" => "keys",
+        "sequence" => "a list",
+        other => KINDS.iter().find_map(|kind| other.strip_prefix(kind)).unwrap_or(other),
+    };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "keys",
+        other if other.starts_with("struct ") => "keys",
+        other => other,
+    };
+    Some(format!("{before}found {found}, expected {expected}"))
 }
 
 /// serde's words for a key or a choice that it does not know, with the nearest it knows. Keys are many, so that they are listed
@@ -344,6 +400,15 @@ mod tests {
             error_of(&SMALL.replace("version: 1", "version: 0"), &[]),
             error_of(&SMALL.replace("{path: logs}", "{path: logs, days: 0..-6}"), &[]),
             error_of(SMALL, &["training.epochs=many"]),
+            error_of(SMALL, &["training.epochs=-1"]),
+            error_of(SMALL, &["model.dim=8", "training={epochs: 1.5}"]),
+            error_of(SMALL, &["training.validation=[1]", "model.dim=8"]),
+            error_of(SMALL, &["evaluation.k=5"]),
+            error_of(SMALL, &["training.epoch=3"]),
+            error_of(SMALL, &["sources.users.partition=dt"]),
+            error_of(SMALL, &["features.item.item_id.dim=big"]),
+            error_of(SMALL, &["sources.users.partition=dt", "training.epochs=many", "sources.users.path=users"]),
+            error_of(SMALL, &["model.dim=8", "training.device=0", "training.epochs=2"]),
             error_of(SMALL, &["training.epochs"]),
             error_of(SMALL, &["training.validation.share=1.5"]),
             error_of(SMALL, &["samples.memory=lots"]),
