@@ -311,3 +311,20 @@ fn rows_that_came_late_for_a_day_that_the_parent_has_seen_are_told_and_learned_w
     let start = facts(&world, &release(&world), "model")["start"].clone();
     assert_eq!((&start["late"], &start["parent"]["date"]), (&Value::Null, &json!(DATE)));
 }
+
+#[test]
+fn a_source_whose_folder_was_renamed_moved_and_brings_no_late_rows() {
+    let world = World::local().with_logs(8, &[]);
+    run(&world, DATE, &[]);
+    let folder = |name: &str| world.folder.path().join("logs").join(name);
+    std::fs::rename(folder("impressions"), folder("shown")).unwrap();
+    world.config_with(|text| text.replace("/logs/impressions", "/logs/shown"));
+    let plan = world.job(&["plan"], &["--date", DATE]).expect(0).stdout;
+    let moved =
+        format!("impressions is read from {}, was {}", folder("shown").display(), folder("impressions").display());
+    assert!(plan.contains(&moved) && !plan.contains("is gone") && !plan.contains("was added"), "{plan}");
+    let ran = world.job(&["run"], &["--date", NEXT]).expect(0);
+    assert!(!ran.stderr.contains("rows came late"), "{}", ran.stderr);
+    let start = facts(&world, &release(&world), "model")["start"].clone();
+    assert_eq!((&start["late"], &start["parent"]["date"]), (&Value::Null, &json!(DATE)));
+}

@@ -91,7 +91,7 @@ pub async fn late(job: &Job, start: &Start, samples: &SampleSet) -> Result<Vec<S
     let late = changes.filter(|change| {
         let taught =
             date_of(&change.partition).is_some_and(|date| (manifest.data_window.0..=parent.date).contains(&date));
-        taught && change.change != Change::Removed && windowed(&change.source)
+        taught && matches!(change.change, Change::Added | Change::Changed) && windowed(&change.source)
     });
     Ok(late.map(|change| change.partition).collect())
 }

@@ -124,6 +124,10 @@ fn partition(change: &PartitionChange) -> String {
         Change::Added => "was added",
         Change::Removed => "is gone",
         Change::Changed => "changed",
+        Change::Moved => {
+            let was = change.was.as_deref().unwrap_or_default();
+            return format!("{} is read from {}, was {was}", change.source, change.partition);
+        }
     };
     format!("{} {folder} {what}", change.source)
 }
@@ -161,6 +165,7 @@ mod tests {
             partition: format!("s3://logs/impressions/dt={day}"),
             change: Change::Changed,
             files: vec!["late.parquet".into()],
+            was: None,
         };
         let changed = Changed {
             partitions: ["2026-11-17", "2026-11-18", "2026-11-19", "2026-11-20"].map(partition).to_vec(),
