@@ -79,7 +79,7 @@ pub enum Missing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ColumnType {
-    /// Any integer up to 64 bits.
+    /// Any integer below 2^63. Unsigned ones from there on, as ids may be, are declared `varchar`.
     Bigint,
     /// Text.
     Varchar,

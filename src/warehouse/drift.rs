@@ -14,7 +14,7 @@ use datafusion::arrow::json::ReaderBuilder as JsonReader;
 
 use super::listing::Listing;
 use super::schema::{Found, decoded_type};
-use super::types::{declared, is_compatible, sql_name};
+use super::types::{beyond_bigint, declared, is_compatible, sql_name, too_large};
 use crate::config::Format;
 use crate::error::{Error, Result, cut, did_you_mean};
 
@@ -46,16 +46,21 @@ pub fn check_declared(listing: &Listing, files: &[Found]) -> Result<()> {
         let retyped = |file: &&Found| differs(listing, file, name, &wanted);
         if let Some(file) = files.iter().find(retyped) {
             let found = file.schema.field_with_name(name).map_or(&DataType::Null, |field| field.data_type());
-            let error = Error::config(format!(
-                "source `{}`: column `{name}` in {}: found {}, expected {}{}; mend the file, or declare the type it has and cast it in the SQL",
-                listing.source,
-                file.shown,
-                sql_name(found),
-                sql_name(&wanted),
-                first_of(files.len(), files.iter().filter(retyped).count())
-            ));
-            return Err(match file.unreadable.iter().find(|unreadable| unreadable.column == *name) {
-                Some(unreadable) => error.caused_by(cut(&unreadable.cause.to_string())),
+            let cause = file.unreadable.iter().find(|unreadable| unreadable.column == *name);
+            let cause = cause.map(|unreadable| cut(&unreadable.cause.to_string()));
+            let what = match cause.as_deref().and_then(beyond_bigint) {
+                Some(found) => too_large(found, &listing.source),
+                None => format!(
+                    "found {}, expected {}{}; mend the file, or declare the type it has and cast it in the SQL",
+                    sql_name(found),
+                    sql_name(&wanted),
+                    first_of(files.len(), files.iter().filter(retyped).count())
+                ),
+            };
+            let error =
+                Error::config(format!("source `{}`: column `{name}` in {}: {what}", listing.source, file.shown));
+            return Err(match cause {
+                Some(cause) => error.caused_by(cause),
                 None => error,
             });
         }

@@ -20,7 +20,7 @@ use futures::StreamExt;
 use super::lists::lists;
 use super::session::Warehouse;
 use super::table::FilesTable;
-use super::types::{list_of, sql_name};
+use super::types::{beyond_bigint, list_of, sql_name, too_large};
 use crate::error::{Error, Kind};
 use crate::storage;
 
@@ -98,20 +98,27 @@ pub async fn diagnose(warehouse: &Warehouse, sources: &[String]) -> Option<Error
         for (key, single) in table.single_files() {
             let Err(error) = read(&single, &state, &task, None).await else { continue };
             let shown = warehouse.shown(name, &key);
-            let error = match store_fault(&error, &shown) {
-                Some(fault) => fault.caused_by(error.strip_backtrace()),
-                None => match broken_column(&single, &state, &task).await {
-                    Some((column, wanted, cause)) => Error::config(format!(
-                        "source `{name}`: column `{column}` in {shown} has values that are not {wanted}; mend the file, or declare the column's type in `sources.{name}.columns`"
-                    ))
-                    .caused_by(cause.strip_backtrace()),
-                    None => Error::config(format!(
-                        "source `{name}`: {shown} cannot be read with the types declared or inferred for it; mend the file, or declare the column's type in `sources.{name}.columns`"
-                    ))
-                    .caused_by(error.strip_backtrace()),
-                },
+            if let Some(fault) = store_fault(&error, &shown) {
+                return Some(fault.caused_by(error.strip_backtrace()));
+            }
+            if let Some((what, cause)) = damage(&single, &state, &task).await {
+                let message = format!("source `{name}`: {shown} is damaged: {what} cannot be decoded; write it anew");
+                return Some(Error::config(message).caused_by(cause.strip_backtrace()));
+            }
+            let Some((column, wanted, cause)) = broken_column(&single, &state, &task).await else {
+                return Some(Error::config(format!(
+                    "source `{name}`: {shown} cannot be read with the types declared or inferred for it; mend the file, or declare the column's type in `sources.{name}.columns`"
+                ))
+                .caused_by(error.strip_backtrace()));
             };
-            return Some(error);
+            let cause = cause.strip_backtrace();
+            let message = match beyond_bigint(&cause) {
+                Some(found) => format!("source `{name}`: column `{column}` in {shown}: {}", too_large(found, name)),
+                None => format!(
+                    "source `{name}`: column `{column}` in {shown} has values that are not {wanted}; mend the file, or declare the column's type in `sources.{name}.columns`"
+                ),
+            };
+            return Some(Error::config(message).caused_by(cause));
         }
     }
     None
@@ -131,6 +138,23 @@ async fn read(
         batch?;
     }
     Ok(())
+}
+
+/// What of a Parquet file cannot be decoded, whatever its values are to become, and why.
+async fn damage(
+    table: &FilesTable,
+    state: &SessionState,
+    task: &Arc<TaskContext>,
+) -> Option<(String, DataFusionError)> {
+    let written = table.as_written()?;
+    let error = read(&written, state, task, None).await.err()?;
+    if store_fault(&error, "").is_some() {
+        return None;
+    }
+    Some(match broken_column(&written, state, task).await {
+        Some((column, _, cause)) => (format!("its column `{column}`"), cause),
+        None => ("what it holds".into(), error),
+    })
 }
 
 /// The first column that cannot be read alone, its type, and why.

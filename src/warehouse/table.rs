@@ -65,7 +65,7 @@ pub struct SourceTable {
 }
 
 /// A source or sample table as the engine reads it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FilesTable {
     schema: SchemaRef,
     partition: Option<String>,
@@ -115,24 +115,24 @@ impl FilesTable {
         self.groups.iter().flat_map(|group| &group.files)
     }
 
-    /// The same table over each of its files alone, with that file's place, in the order of the partitions' dates.
+    /// The same table over each of its files alone, with that file's place, in the order of the partitions' dates. A column that one of them
+    /// lacks is null there.
     pub fn single_files(&self) -> Vec<(String, FilesTable)> {
         let files = self.groups.iter().flat_map(|group| group.files.iter().map(move |file| (group, file)));
         let mut files: Vec<(&FileGroupShape, &ScannedFile)> = files.collect();
         files.sort_by_key(|(_, file)| (file.date, &file.meta.location));
         let single = |(group, file): (&FileGroupShape, &ScannedFile)| {
             let one = FileGroupShape { files: vec![file.clone()], ..group.clone() };
-            let table = FilesTable {
-                schema: self.schema.clone(),
-                partition: self.partition.clone(),
-                format: self.format,
-                url: self.url.clone(),
-                groups: vec![one],
-                lost: self.lost.clone(),
-            };
+            let table = FilesTable { groups: vec![one], lost: BTreeMap::new(), ..self.clone() };
             (file.meta.location.to_string(), table)
         };
         files.into_iter().map(single).collect()
+    }
+
+    /// A Parquet file of [`single_files`](Self::single_files) with the types that it has, so that nothing is converted; `None` for a text, which has none.
+    pub fn as_written(&self) -> Option<FilesTable> {
+        let schema = self.groups.first().filter(|_| self.format == Format::Parquet)?.schema.clone();
+        Some(FilesTable { schema, ..self.clone() })
     }
 
     fn scan_group(&self, group: &FileGroupShape, wanted: &[usize], threads: usize) -> Result<Arc<dyn ExecutionPlan>> {

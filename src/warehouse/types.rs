@@ -72,14 +72,39 @@ pub fn declared(column: ColumnType) -> DataType {
 /// Whether a Parquet column of type `found` can be read as a declared one without changing what it says.
 pub fn is_compatible(found: &DataType, wanted: &DataType) -> bool {
     use DataType::*;
+    match (found, wanted) {
+        // ids that bigint may not hold
+        (UInt64, Utf8) => return true,
+        (Dictionary(_, found), wanted) => return is_compatible(found, wanted),
+        (
+            List(found) | LargeList(found) | FixedSizeList(found, _) | ListView(found) | LargeListView(found),
+            List(wanted),
+        ) => return is_compatible(found.data_type(), wanted.data_type()),
+        _ => {}
+    }
     match (&normalised(found), wanted) {
         (Null, _) => true,
         (Int64, Float64) | (Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..), Float64) => true,
         (Binary | LargeBinary | BinaryView, Utf8) => true,
         (Date32, Timestamp(..)) => true,
-        (List(found), List(wanted)) => is_compatible(found.data_type(), wanted.data_type()),
         (found, wanted) => found == wanted,
     }
+}
+
+/// The integer beyond the largest bigint in an error's words about a value: unsigned ones of 64 bits go twice as far.
+pub fn beyond_bigint(cause: &str) -> Option<&str> {
+    // the rest of the row, which readers of CSV show too, is none of it
+    let about = cause.split("Row data").next().filter(|about| about.contains("Int64"))?;
+    let is_beyond = |word: &&str| word.parse().is_ok_and(|value: u64| value > i64::MAX as u64);
+    about.split([' ', '\'']).find(is_beyond)
+}
+
+/// What to do about such a value of a column of `source`.
+pub fn too_large(found: &str, source: &str) -> String {
+    format!(
+        "found {found}, expected at most {}, the largest bigint; declare the column `varchar` (lists `varchar[]`) in `sources.{source}.columns`, and the same ids elsewhere too; JSON must have them in quotes",
+        i64::MAX
+    )
 }
 
 /// A type as SQL and the config write it.
@@ -87,7 +112,7 @@ pub fn sql_name(data_type: &DataType) -> String {
     use DataType::*;
     match data_type {
         Int64 => "bigint".into(),
-        Int8 | Int16 | Int32 => format!("{data_type} (an integer)"),
+        Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32 | UInt64 => format!("{data_type} (an integer)"),
         Utf8 | LargeUtf8 | Utf8View => "varchar".into(),
         Float64 => "double".into(),
         Boolean => "boolean".into(),
@@ -111,11 +136,34 @@ mod tests {
     }
 
     #[test]
+    fn an_integer_that_bigint_does_not_hold_is_found_in_the_words_of_every_reader() {
+        for cause in [
+            "Arrow error: Cast error: Can't cast value 9223372036854775808 to type Int64",
+            "Parser error: Error while parsing value '9223372036854775808' as type 'Int64' for column 0 at line 2",
+            "Json error: whilst decoding field 'a': failed to parse 9223372036854775808 as Int64",
+        ] {
+            assert_eq!(beyond_bigint(cause), Some("9223372036854775808"), "{cause}");
+        }
+        for cause in [
+            "Error while parsing value 'a' as type 'Int64' for column 0 at line 2. Row data: '[a,9223372036854775808 ]'",
+            "Can't cast value 9223372036854775807 to type Int64",
+            "Can't cast value 9223372036854775808 to type Date32",
+        ] {
+            assert_eq!(beyond_bigint(cause), None, "{cause}");
+        }
+    }
+
+    #[test]
     fn a_declared_type_takes_narrower_ones_and_refuses_other_kinds() {
         assert!(is_compatible(&DataType::Int32, &DataType::Int64));
         assert!(is_compatible(&DataType::Float32, &DataType::Float64));
         assert!(!is_compatible(&DataType::Utf8, &DataType::Int64));
         assert!(!is_compatible(&DataType::Int64, &DataType::Utf8));
         assert!(!is_compatible(&DataType::Int64, &TIMESTAMP));
+        // only the unsigned ones can be too large for bigint
+        assert!(
+            is_compatible(&DataType::UInt64, &DataType::Utf8) && !is_compatible(&DataType::UInt32, &DataType::Utf8)
+        );
+        assert!(is_compatible(&list_of(DataType::UInt64), &list_of(DataType::Utf8)));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, UInt64Array};
+use parquet::arrow::ArrowWriter;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::json;
 use twotower::artifacts::{AuditVerdict, RankBand, Spread};
 use twotower::recommend::LastRelease;
@@ -258,4 +260,82 @@ async fn a_value_far_down_in_a_file_is_named_with_its_column() {
     let error = world.put("items/part-1.csv", text + "fifteen,b\n").await.error().await;
     let part = "source `items`: column `item_id` in memory://store/items/part-1.csv has values that are not bigint";
     assert!(error.contains(part) && error.contains("fifteen"), "{error}");
+}
+
+#[tokio::test]
+async fn ids_that_bigint_does_not_hold_are_texts_and_said_to_be() {
+    const LARGE: u64 = (1 << 63) + 5;
+    let csv = format!("user_id\n7\n{LARGE}\n");
+    let json = format!("{{\"user_id\": 7}}\n{{\"user_id\": {LARGE}}}\n");
+    let things = async |name: &str, format: &str, columns: &str| {
+        let world = world(&format!("large-{name}")).await;
+        let world = world.source("things", &format!("format: {format}{columns}"));
+        let world = match format {
+            "parquet" => {
+                let ids = Arc::new(UInt64Array::from(vec![7, LARGE])) as ArrayRef;
+                parquet(world, "own/things", vec![("user_id", ids)]).await
+            }
+            "csv" => world.put("own/things/a.csv", csv.as_str()).await,
+            _ => world.put("own/things/a.json", json.as_str()).await,
+        };
+        world.sql("copy.sql", "select user_id from things").await
+    };
+    let bigint = ", columns: {user_id: bigint}";
+    for (name, format, columns, file) in [
+        ("undeclared", "parquet", "", "part-00000.parquet"),
+        ("parquet", "parquet", bigint, "part-00000.parquet"),
+        ("csv", "csv", bigint, "a.csv"),
+        ("json", "json", bigint, "a.json"),
+    ] {
+        let error = things(name, format, columns).await.error().await;
+        let what = format!(
+            "[78] source `things`: column `user_id` in memory://store/own/things/{file}: found {LARGE}, expected at most \
+             9223372036854775807, the largest bigint; declare the column `varchar`"
+        );
+        assert!(error.starts_with(&what), "{error}");
+    }
+    for format in ["parquet", "csv"] {
+        let world = things(&format!("{format}-text"), format, ", columns: {user_id: varchar}").await;
+        let mut rows = world.build().await.unwrap().rows("copy", &["user_id".into()]).await;
+        rows.sort_by_key(|row| row[0].to_string());
+        assert_eq!(rows, [[json!("7")], [json!(LARGE.to_string())]], "{format}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_page_is_damage_of_its_file_and_not_of_types_or_sql() {
+    let columns: [(&str, ArrayRef); 2] = [
+        ("item_id", Arc::new(Int64Array::from_iter_values((0..5000).map(|row| 100 + row * 7919 % 10_007)))),
+        ("topic", Arc::new(StringArray::from_iter_values((0..5000).map(|row| format!("topic-{}", row * 31 % 97))))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let whole = writer.into_inner().unwrap();
+    let reader = SerializedFileReader::new(bytes::Bytes::from(whole.clone())).unwrap();
+    let middle = |from: usize, to: usize| (from + to) / 2..(from + to) / 2 + 16;
+    let mut wounds = vec![("footer", None, whole.len() - 200..whole.len() - 100)];
+    for (at, column) in ["item_id", "topic"].into_iter().enumerate() {
+        let chunk = reader.metadata().row_group(0).column(at);
+        let (start, length) = chunk.byte_range();
+        let (dictionary, data) = (chunk.dictionary_page_offset().unwrap() as usize, chunk.data_page_offset() as usize);
+        wounds.push(("data page", Some(column), middle(data, (start + length) as usize)));
+        if column == "topic" {
+            wounds.push(("dictionary page", Some(column), middle(dictionary, data)));
+        }
+        // lengths and encoding of a page stand before it
+        wounds.push(("head of the dictionary page", Some(column), dictionary + 2..dictionary + 10));
+    }
+    for (at, (place, column, bytes)) in wounds.into_iter().enumerate() {
+        let mut damaged = whole.clone();
+        damaged[bytes].iter_mut().for_each(|byte| *byte ^= 0x20);
+        let world = World::new(&format!("damaged-page-{at}")).usual().await.source("items", "format: parquet");
+        let error = world.put("own/items/a.parquet", damaged).await.error().await;
+        let what = match column {
+            Some(column) => format!("is damaged: its column `{column}` cannot be decoded; write it anew"),
+            None => "is not a readable Parquet file; write it anew".into(),
+        };
+        let expected = format!("[78] source `items`: memory://store/own/items/a.parquet {what}");
+        assert!(error.starts_with(&expected), "{place}: {error}");
+    }
 }
