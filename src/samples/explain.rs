@@ -12,7 +12,7 @@ use crate::artifacts::Statistics;
 use crate::error::{Error, Result, did_you_mean};
 use crate::features::{Learner, Side};
 use crate::job::Job;
-use crate::warehouse::{Joins, Listing};
+use crate::warehouse::{Joins, Listing, Retyped};
 
 /// Files named for each partition.
 const FILES_SHOWN: usize = 3;
@@ -70,8 +70,34 @@ async fn check_plan(job: &Job, plan: &SamplePlan) -> Result<()> {
     Ok(())
 }
 
-/// Plans every table, each over the columns that those before it will have, and finds there what the features read.
+/// Plans every table, each over the columns that those before it will have, and finds there what the features read. A mistake that would be
+/// none if a source's files had the types that they had before is not the SQL's: the file that changed is named.
 pub(super) async fn plan_tables(job: &Job, plan: &SamplePlan, planner: &mut Planner) -> Result<()> {
+    let Err(error) = plan_each(job, plan, planner).await else { return Ok(()) };
+    let retyped = planner.warehouse.retyped.clone();
+    if retyped.is_empty() || !is_planned_with(job, plan, planner, &retyped).await? {
+        return Err(error);
+    }
+    // that without which it cannot be planned; several may be to blame
+    let mut to_blame = 0;
+    for at in 0..retyped.len() {
+        let others = [&retyped[..at], &retyped[at + 1..]].concat();
+        if !is_planned_with(job, plan, planner, &others).await? {
+            to_blame = at;
+            break;
+        }
+    }
+    Err(Error::config(retyped[to_blame].words.clone()).context("planning the SQL").caused_by(error))
+}
+
+/// Whether every table can be planned where `columns` have the types that they had before.
+async fn is_planned_with(job: &Job, plan: &SamplePlan, planner: &mut Planner, columns: &[Retyped]) -> Result<bool> {
+    planner.warehouse.plan_with(columns)?;
+    planner.forget_tables();
+    Ok(plan_each(job, plan, planner).await.is_ok())
+}
+
+async fn plan_each(job: &Job, plan: &SamplePlan, planner: &mut Planner) -> Result<()> {
     let mut learner = Learner::new(&job.config);
     for name in &plan.order {
         let Some(file) = plan.files.get(name) else {

@@ -188,6 +188,12 @@ impl Planner {
         corpus.load(&batches)
     }
 
+    /// Forgets what was learned of tables from plans, so that they can be planned once more.
+    pub fn forget_tables(&mut self) {
+        self.ids.clear();
+        self.schemas.clear();
+    }
+
     /// Makes the figures of the tables readable for audits: `measured_days`, `measured_columns`.
     pub fn add_measured(&mut self, statistics: &Statistics, date: RunDate) -> Result<()> {
         for (name, rows) in measured_tables(statistics, date)? {

@@ -14,7 +14,7 @@ use datafusion::arrow::json::ReaderBuilder as JsonReader;
 
 use super::listing::Listing;
 use super::schema::{Found, decoded_type};
-use super::types::{beyond_bigint, declared, is_compatible, sql_name, too_large};
+use super::types::{beyond_bigint, declared, is_compatible, normalised, sql_name, too_large};
 use crate::config::Format;
 use crate::error::{Error, Result, cut, did_you_mean};
 
@@ -92,6 +92,46 @@ pub fn lost(listing: &Listing, files: &[Found]) -> BTreeMap<String, String> {
         Some((name.to_string(), text))
     });
     lost.collect()
+}
+
+/// A column that nobody declared and that the files of a source do not have in one type, so that all of them are read in one that holds what
+/// they say.
+#[derive(Debug, Clone)]
+pub struct Retyped {
+    pub source: String,
+    pub column: String,
+    /// The first type of its files that is not that of the table.
+    pub before: DataType,
+    /// For whoever needs that type: the first file that has another.
+    pub words: String,
+}
+
+/// Such columns of the files, in the order of their dates, that make `table`.
+pub fn retyped(listing: &Listing, files: &[Found], table: &Schema) -> Vec<Retyped> {
+    let undeclared = table.fields().iter().filter(|field| !listing.settings.columns.contains_key(field.name()));
+    let retyped = undeclared.filter_map(|field| {
+        let typed = |file: &Found| Some(normalised(file.schema.field_with_name(field.name()).ok()?.data_type()));
+        // a file without any value says nothing
+        let typed = files.iter().filter_map(|file| Some((file, typed(file).filter(|found| *found != DataType::Null)?)));
+        let typed: Vec<(&Found, DataType)> = typed.collect();
+        let (first, before) = typed.iter().find(|(_, found)| found != field.data_type())?;
+        let others: Vec<_> = typed.iter().filter(|(_, found)| found != before).collect();
+        let (file, found) = others.first()?;
+        let words = format!(
+            "source `{}`: column `{}` in {}: found {}, expected {} as in {}{}; mend the file, or declare the column's type in `sources.{}.columns`",
+            listing.source,
+            field.name(),
+            file.shown,
+            sql_name(found),
+            sql_name(before),
+            first.shown,
+            first_of(files.len(), others.len()),
+            listing.source
+        );
+        let (source, column) = (listing.source.clone(), field.name().clone());
+        Some(Retyped { source, column, before: before.clone(), words })
+    });
+    retyped.collect()
 }
 
 /// How many files it is, where there are several.

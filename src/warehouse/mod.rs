@@ -32,6 +32,7 @@ mod types;
 
 pub use catalog::Catalog;
 pub use corpus::{Corpus, DRAWING_FUNCTIONS, weights_of};
+pub use drift::Retyped;
 pub use expressions::{is_taken_for_a_column, type_of_expression};
 pub use faults::{diagnose, execute, explain_execution, is_out_of_memory};
 pub use hash::{ORDER_SEED, StableHash, place_of_sample};

@@ -15,7 +15,7 @@ use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use futures::{StreamExt, TryStreamExt, stream};
 use tracing::warn;
 
-use super::drift::{Unreadable, check_declared, lost, unreadable};
+use super::drift::{Unreadable, check_declared, lost, retyped, unreadable};
 use super::faults::store_fault;
 use super::listing::Listing;
 use super::table::{FileGroupShape, ScannedFile, SourceTable};
@@ -65,6 +65,7 @@ pub async fn read_schema(listing: &Listing) -> Result<SourceTable> {
     check_declared(listing, &found)?;
     let schema = table_schema(listing, &found)?;
     let lost = lost(listing, &found);
+    let retyped = retyped(listing, &found, &schema);
     Ok(SourceTable {
         name: listing.source.clone(),
         schema: schema.clone(),
@@ -77,6 +78,7 @@ pub async fn read_schema(listing: &Listing) -> Result<SourceTable> {
         store: listing.store.clone(),
         groups: group(listing, found, &schema),
         lost,
+        retyped,
     })
 }
 

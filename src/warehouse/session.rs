@@ -17,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::collect::OrderedLists;
 use super::corpus::{Corpus, DRAWING_FUNCTIONS, DrawingFunction};
+use super::drift::Retyped;
 use super::early_sort::SORT_BEFORE_UNNEST;
 use super::hash::StableHash;
 use super::histories::{AsOf, Histories};
@@ -57,6 +58,8 @@ pub struct Warehouse {
     /// What `keep` left out of the tables that run here.
     pub dropped: Dropped,
     sources: BTreeMap<String, (Arc<FilesTable>, Store)>,
+    /// Columns of its sources that nobody declared and that have several types.
+    pub retyped: Vec<Retyped>,
 }
 
 impl Warehouse {
@@ -112,7 +115,7 @@ impl Warehouse {
             context.register_udf(function);
         }
         context.register_udaf(AggregateUDF::new_from_impl(OrderedLists::default()));
-        Ok(Warehouse { context, memory, dropped, sources: BTreeMap::new() })
+        Ok(Warehouse { context, memory, dropped, sources: BTreeMap::new(), retyped: Vec::new() })
     }
 
     /// Looks into the files of `listing` and registers them as a table.
@@ -122,6 +125,19 @@ impl Warehouse {
         let table = Arc::new(FilesTable::of_source(&source).map_err(internal)?);
         self.context.register_table(listing.source.as_str(), table.clone()).map_err(internal)?;
         self.sources.insert(listing.source.clone(), (table, listing.store.clone()));
+        self.retyped.extend(source.retyped);
+        Ok(())
+    }
+
+    /// From now on plans see the `columns` given with the type that they had before, and all others as they are. For plans only: files that
+    /// have another type may not be readable so.
+    pub fn plan_with(&self, columns: &[Retyped]) -> Result<()> {
+        for (name, (table, _)) in &self.sources {
+            let own = columns.iter().filter(|column| column.source == *name);
+            let table = own.fold(table.clone(), |table, own| Arc::new(table.with_type(&own.column, &own.before)));
+            self.context.deregister_table(name.as_str()).map_err(internal)?;
+            self.context.register_table(name.as_str(), table).map_err(internal)?;
+        }
         Ok(())
     }
 

@@ -28,6 +28,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
 
+use super::drift::Retyped;
 use super::faults::ListText;
 use crate::config::Format;
 use crate::storage::{FileEntry, Store};
@@ -62,6 +63,7 @@ pub struct SourceTable {
     pub groups: Vec<FileGroupShape>,
     /// Columns that must not be read, and why.
     pub lost: BTreeMap<String, String>,
+    pub retyped: Vec<Retyped>,
 }
 
 /// A source or sample table as the engine reads it.
@@ -127,6 +129,16 @@ impl FilesTable {
             (file.meta.location.to_string(), table)
         };
         files.into_iter().map(single).collect()
+    }
+
+    /// The same table with another type for one of its columns.
+    pub fn with_type(&self, column: &str, data_type: &DataType) -> FilesTable {
+        let typed = |field: &Arc<Field>| match field.name() == column {
+            true => Field::new(column, data_type.clone(), true),
+            false => field.as_ref().clone(),
+        };
+        let schema = Schema::new(self.schema.fields().iter().map(typed).collect::<Vec<_>>());
+        FilesTable { schema: Arc::new(schema), ..self.clone() }
     }
 
     /// A Parquet file of [`single_files`](Self::single_files) with the types that it has, so that nothing is converted; `None` for a text, which has none.
