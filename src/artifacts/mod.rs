@@ -16,9 +16,9 @@ pub use lineage::{Digests, Parent, Start};
 pub use portrait::{Histogram, ItemNote, Portrait, Projection, UserExample};
 pub use release::{Forced, GateResult, Publication, Release, Rollback};
 pub use stages::{
-    AmongAtK, AmongCandidates, AtK, AuditOutcome, AuditVerdict, Bucket, BuildFacts, Column, Counted, Done, EmbedFacts, Embeddings,
-    EpochFacts, EvaluateFacts, Evaluated, IndexFacts, InputFile, ItemIndex, ListFacts, Measured, Metrics, Origins,
-    PreviousRelease, RefreshFacts, RefreshProbe, SampleFacts, SampleSet, SearchTrial, StageRecord, StartFacts,
+    AmongAtK, AmongCandidates, AtK, AuditOutcome, AuditVerdict, Bucket, BuildFacts, Column, Counted, Done, EmbedFacts,
+    Embeddings, EpochFacts, EvaluateFacts, Evaluated, IndexFacts, InputFile, ItemIndex, ListFacts, Measured, Metrics,
+    Origins, PreviousRelease, RefreshFacts, RefreshProbe, SampleFacts, SampleSet, SearchTrial, StageRecord, StartFacts,
     TableFacts, TrainFacts, TrainedModel, Written,
 };
 pub use statistics::{AccidentalHits, PopularityBand, RankBand, Spread, Statistics, TableStatistics};
