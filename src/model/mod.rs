@@ -15,7 +15,7 @@ mod parameters;
 pub mod tensors;
 mod towers;
 
-pub use dense::Dense;
+pub use dense::{BatchStatistics, Dense};
 pub use device::device;
 pub use dropout::Dropout;
 pub use files::{Files, Part, read_spec, read_weights};

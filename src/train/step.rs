@@ -17,7 +17,7 @@ use crate::kernels::math::{normalize_rows, normalize_rows_backward};
 use crate::kernels::pooling::Scatter;
 use crate::kernels::softmax::{Loss, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
 use crate::kernels::tables::EmbeddingTable;
-use crate::model::{Dense, Dropout, Input, NORM_EPSILON, Weights, read};
+use crate::model::{BatchStatistics, Dense, Dropout, Input, NORM_EPSILON, Weights, read};
 
 /// Where the time of the steps went.
 #[derive(Debug, Clone, Copy, Default)]
@@ -95,8 +95,7 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self, batch: &Batch) -> Result<f64> {
         let training = &self.config.training;
         let rates = self.rates();
-        let user = self.forward(Side::User, batch)?;
-        let item = self.forward(Side::Item, batch)?;
+        let (user, item) = self.forward(batch)?;
         timed(&mut self.profile.softmax, || {
             self.kernel
                 .run(&softmax_inputs(batch, &self.weights, self.spec.dim, training, &user, &item), &mut self.outputs);
@@ -126,36 +125,49 @@ impl<'a> Trainer<'a> {
         &self.outputs.row_losses
     }
 
-    fn forward(&mut self, side: Side, batch: &Batch) -> Result<Pass> {
-        let (features, tower, input, shape) = match side {
-            Side::User => (&batch.users, &self.spec.user, &mut self.inputs[0], &self.config.model.user_tower),
-            Side::Item => (&batch.items, &self.spec.item, &mut self.inputs[1], &self.config.model.item_tower),
-        };
-        let (_, dense) = self.weights.side(self.spec, side);
-        let rows = timed(&mut self.profile.gather, || input.rows(tower, dense, &self.weights.tables, features))?;
+    /// Both towers at once: much of what a layer does goes on one thread.
+    fn forward(&mut self, batch: &Batch) -> Result<(Pass, Pass)> {
+        let [user_rows, item_rows] = timed(&mut self.profile.gather, || -> Result<_> {
+            let tables = &self.weights.tables;
+            let [user, item] = &mut self.inputs;
+            let user = user.rows(&self.spec.user, &self.weights.user, tables, &batch.users)?;
+            Ok([user, item.rows(&self.spec.item, &self.weights.item, tables, &batch.items)?])
+        })?;
         let started = Instant::now();
-        let (graph, mut vectors) = if dense.is_empty() {
-            (None, rows)
+        let (user, item) = rayon::join(
+            || self.pass(Side::User, user_rows, batch.users.rows),
+            || self.pass(Side::Item, item_rows, batch.items.rows),
+        );
+        let ((user, of_user), (item, of_item)) = (user?, item?);
+        self.weights.user.take_in(of_user, batch.users.rows)?;
+        self.weights.item.take_in(of_item, batch.items.rows)?;
+        self.profile.forward += started.elapsed();
+        Ok((user, item))
+    }
+
+    /// One tower, from its input rows [count, width]; with the statistics of its batch normalisation.
+    fn pass(&self, side: Side, rows: Vec<f32>, count: usize) -> Result<(Pass, BatchStatistics)> {
+        let shape = match side {
+            Side::User => &self.config.model.user_tower,
+            Side::Item => &self.config.model.item_tower,
+        };
+        let (tower, dense) = self.weights.side(self.spec, side);
+        let (graph, mut vectors, statistics) = if dense.is_empty() {
+            (None, rows, Vec::new())
         } else {
-            let leaf = tensor(rows, features.rows, tower.width, &self.device).autodiff().require_grad();
+            let leaf = tensor(rows, count, tower.width, &self.device).autodiff().require_grad();
             let seed = super::random::bits(self.config.training.seed, &[5, self.optimizers.steps, side as u64]);
             let dropout = Dropout { share: shape.dropout, seed };
             let leaves = dense.leaves();
             let (end, statistics) = leaves.forward_training(leaf.clone(), dropout);
-            let running = match side {
-                Side::User => &mut self.weights.user,
-                Side::Item => &mut self.weights.item,
-            };
-            running.take_in(statistics, features.rows)?;
             let values = read(end.clone().without_autodiff())?;
-            (Some((leaf, end, leaves)), values)
+            (Some((leaf, end, leaves)), values, statistics)
         };
-        let mut norms = vec![1.0; features.rows];
+        let mut norms = vec![1.0; count];
         if self.spec.normalize {
             normalize_rows(&mut vectors, self.spec.dim, NORM_EPSILON, &mut norms);
         }
-        self.profile.forward += started.elapsed();
-        Ok(Pass { graph, vectors, norms })
+        Ok((Pass { graph, vectors, norms }, statistics))
     }
 
     /// Changes the dense layers; returns the gradients of both towers' input rows.
@@ -173,25 +185,25 @@ impl<'a> Trainer<'a> {
             normalize_rows_backward(&mut d_item, &item.vectors, dim, &item.norms);
         }
         // the gradient of sum(y * g) by y is g: so burn goes on from the gradients that the kernel has made
-        let surrogate = |pass: &Pass, gradient: &[f32]| {
+        let device = &self.device;
+        let backward = |pass: &Pass, gradient: &[f32]| {
             let rows = pass.norms.len();
-            pass.graph
-                .as_ref()
-                .map(|(_, end, _)| (end.clone() * tensor(gradient.to_vec(), rows, dim, &self.device)).sum())
+            let end = pass.graph.as_ref().map(|(_, end, _)| end.clone());
+            end.map(|end| (end * tensor(gradient.to_vec(), rows, dim, device)).sum().backward())
         };
-        let surrogates = [surrogate(&user, &d_user), surrogate(&item, &d_item)];
-        let mut gradients = surrogates.into_iter().flatten().reduce(|a, b| a + b).map(|total| total.backward());
-        let mut take = |tensor: &Tensor<2>| {
-            let gradient = gradients.as_mut().and_then(|gradients| tensor.grad_remove(gradients));
-            gradient.ok_or_else(|| Error::internal("a parameter has no gradient"))
-        };
+        // two graphs that share no node, so that neither waits for the lock that burn holds on the other
+        let (of_user, of_item) = rayon::join(|| backward(&user, &d_user), || backward(&item, &d_item));
         let mut by_tower = Vec::new();
         let [user_input, item_input] = &mut self.inputs;
         let sides = [
-            (&user, &mut d_user, &self.spec.user, &batch.users, user_input),
-            (&item, &mut d_item, &self.spec.item, &batch.items, item_input),
+            (&user, of_user, &mut d_user, &self.spec.user, &batch.users, user_input),
+            (&item, of_item, &mut d_item, &self.spec.item, &batch.items, item_input),
         ];
-        for (pass, d_input, tower, features, input) in sides {
+        for (pass, mut gradients, d_input, tower, features, input) in sides {
+            let mut take = |tensor: &Tensor<2>| {
+                let gradient = gradients.as_mut().and_then(|gradients| tensor.grad_remove(gradients));
+                gradient.ok_or_else(|| Error::internal("a parameter has no gradient"))
+            };
             let mut of_layers: Vec<Tensor<2>> = Vec::new();
             if let Some((leaf, _, leaves)) = &pass.graph {
                 *d_input = read(take(leaf)?)?;
