@@ -159,10 +159,12 @@ pub fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -
     nearest(found, known).map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
 }
 
-/// The start of a text that a library made of the data, which may be as long as a file.
-pub fn cut(text: &str) -> String {
-    const LETTERS: usize = 300;
-    match text.char_indices().nth(LETTERS) {
+/// Letters that are shown of a text that a library made of the data, which may be as long as a file.
+pub const CAUSE_LETTERS: usize = 300;
+
+/// The first `letters` of a text.
+pub fn cut(text: &str, letters: usize) -> String {
+    match text.char_indices().nth(letters) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_string(),
     }

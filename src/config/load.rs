@@ -38,17 +38,12 @@ impl Config {
         let mut config: Config = serde_yaml::from_str(text).map_err(|error| explain(&error, file))?;
         if !overrides.0.is_empty() {
             let mut value: Value = serde_yaml::from_str(text).map_err(|error| explain(&error, file))?;
-            // the first after which the config was not right again
-            let mut at_fault = None;
+            let before = value.clone();
             for setting in &overrides.0 {
                 apply(&mut value, setting)?;
-                match serde_yaml::from_value::<Config>(value.clone()) {
-                    Ok(_) => at_fault = None,
-                    Err(_) => at_fault = at_fault.or(Some(setting)),
-                }
             }
             config = serde_yaml::from_value(value.clone())
-                .map_err(|error| explain_override(&error, &value, at_fault.map_or("", String::as_str)))?;
+                .map_err(|error| explain_override(&error, &value, at_fault(before, &overrides.0)))?;
         }
         config.validate().map_err(|error| Error { message: format!("{file}: {}", error.message), ..error })?;
         Ok(config)
@@ -243,6 +238,16 @@ fn check_version(text: &str, file: &str) -> Result<()> {
 fn explain(error: &serde_yaml::Error, file: &str) -> Error {
     let place = error.location().map(|l| format!(":{}:{}", l.line(), l.column())).unwrap_or_default();
     Error::config(format!("{file}{place}: {}", in_words(error)))
+}
+
+/// The first of the settings after which the config that was right `before` was not right again.
+fn at_fault(before: Value, settings: &[String]) -> &str {
+    let (mut value, mut at_fault) = (before, None);
+    for setting in settings {
+        let is_right = apply(&mut value, setting).is_ok() && serde_yaml::from_value::<Config>(value.clone()).is_ok();
+        at_fault = if is_right { None } else { at_fault.or(Some(setting)) };
+    }
+    at_fault.map_or("", String::as_str)
 }
 
 /// The same for a config that became wrong by `--set`, and by `setting` first. serde tells the path of a key only of a text, so the config is

@@ -6,6 +6,7 @@ use super::guess::{Mapped, Role};
 use super::names::quoted;
 use crate::artifacts::RunDate;
 use crate::config::ColumnType;
+use crate::error::cut;
 use crate::warehouse::{ColumnSeen, EPOCH_SECONDS, EPOCHS};
 
 /// Texts that mean a click among others that do not, the surest first.
@@ -221,11 +222,8 @@ fn clicks_of_texts(column: &ColumnSeen) -> Result<(String, String), String> {
 
 /// Some of the values, for people.
 fn shown(column: &ColumnSeen) -> String {
-    let cut = |text: &String| match text.char_indices().nth(SHOWN_LETTERS) {
-        Some((at, _)) => format!("`{}…`", &text[..at]),
-        None => format!("`{text}`"),
-    };
-    let some: Vec<String> = column.examples.iter().take(SHOWN).map(cut).collect();
+    let some = column.examples.iter().take(SHOWN).map(|text| format!("`{}`", cut(text, SHOWN_LETTERS)));
+    let some: Vec<String> = some.collect();
     let more = match column.distinct - some.len() {
         0 => String::new(),
         more => format!(" and {more} more"),

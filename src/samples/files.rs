@@ -79,7 +79,7 @@ pub async fn load(config: &Config) -> Result<Files> {
         .iter()
         .flat_map(|&(path, text)| {
             let text = (format!("built-in sql/{path}"), text.to_string(), true);
-            names_of(path).map(move |path| (path, text.clone()))
+            names_of(path).into_iter().map(move |path| (path, text.clone()))
         })
         .collect();
     if let Some(folder) = &config.samples.sql {
@@ -145,11 +145,11 @@ pub async fn load(config: &Config) -> Result<Files> {
 }
 
 /// Where a built-in file stands among the job's own, which may take its place: an audit of negatives once for each kind of them.
-fn names_of(path: &str) -> impl Iterator<Item = String> {
-    let audit = path.strip_prefix("audits/negatives_").map(str::to_string);
-    let whole = audit.is_none().then(|| path.to_string());
-    let kinds = audit.into_iter().flat_map(|audit| NEGATIVES.map(|(begins, _)| format!("audits/{begins}{audit}")));
-    whole.into_iter().chain(kinds)
+fn names_of(path: &str) -> Vec<String> {
+    match path.strip_prefix("audits/negatives_") {
+        Some(audit) => NEGATIVES.iter().map(|(begins, _)| format!("audits/{begins}{audit}")).collect(),
+        None => vec![path.to_string()],
+    }
 }
 
 /// An audit of histories, `$history`, becomes one for each column with a history: none where the config has none.

@@ -16,7 +16,7 @@ use super::listing::Listing;
 use super::schema::{Found, decoded_type};
 use super::types::{beyond_bigint, declared, is_compatible, normalised, sql_name, too_large};
 use crate::config::Format;
-use crate::error::{Error, Result, cut, did_you_mean};
+use crate::error::{CAUSE_LETTERS, Error, Result, cut, did_you_mean};
 
 /// A declared column that the start of a text file does not hold values for.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub fn check_declared(listing: &Listing, files: &[Found]) -> Result<()> {
         if let Some(file) = files.iter().find(retyped) {
             let found = file.schema.field_with_name(name).map_or(&DataType::Null, |field| field.data_type());
             let cause = file.unreadable.iter().find(|unreadable| unreadable.column == *name);
-            let cause = cause.map(|unreadable| cut(&unreadable.cause.to_string()));
+            let cause = cause.map(|unreadable| cut(&unreadable.cause.to_string(), CAUSE_LETTERS));
             let what = match cause.as_deref().and_then(beyond_bigint) {
                 Some(found) => too_large(found, &listing.source),
                 None => format!(

@@ -18,7 +18,7 @@ use super::seen::{ColumnSeen, Seeing};
 use super::table::{FilesTable, SourceTable};
 use crate::artifacts::RunDate;
 use crate::config::{Format, Missing, Source};
-use crate::error::{Error, Result, cut};
+use crate::error::{CAUSE_LETTERS, Error, Result, cut};
 use crate::storage::{Store, open};
 
 /// Rows that are looked at, and files that their schema is taken from.
@@ -226,7 +226,7 @@ async fn first_rows(
     let unreadable = |error: DataFusionError| {
         let shown = listing.store.url();
         let broken = || Error::config(format!("source `{}`: {shown} cannot be read", listing.source));
-        store_fault(&error, shown).unwrap_or_else(broken).caused_by(cut(&error.strip_backtrace()))
+        store_fault(&error, shown).unwrap_or_else(broken).caused_by(cut(&error.strip_backtrace(), CAUSE_LETTERS))
     };
     let table = FilesTable::of_source(source).map_err(unreadable)?;
     let context = SessionContext::new();

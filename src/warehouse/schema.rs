@@ -21,7 +21,7 @@ use super::listing::Listing;
 use super::table::{FileGroupShape, ScannedFile, SourceTable};
 use super::types::{declared, list_of, normalised, sql_name};
 use crate::config::{ColumnType, Format};
-use crate::error::{Error, Result, cut};
+use crate::error::{CAUSE_LETTERS, Error, Result, cut};
 use crate::storage::{Object, Store, guarded_future};
 
 /// Files that are looked into at the same time.
@@ -126,7 +126,7 @@ async fn look_into(listing: &Listing, meta: &ObjectMeta, shown: &str) -> Result<
                     _ => "JSON lines, an object a line like {\"user_id\": 1, \"item_id\": 2}",
                 };
                 Error::config(format!("source `{}`: {shown} is not {expected}", listing.source))
-                    .caused_by(cut(&error.to_string()))
+                    .caused_by(cut(&error.to_string(), CAUSE_LETTERS))
             };
             let schema = if listing.settings.format == Format::Csv {
                 let format = CsvFormat::default().with_header(true);
