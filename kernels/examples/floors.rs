@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use twotower_kernels::math::{Layout, Output, multiply};
-use twotower_kernels::pooling::{Bag, Pooling, RowGradients, gather};
+use twotower_kernels::pooling::{Bag, BagGradient, Pooling, Scatter, gather};
 use twotower_kernels::random::splitmix64;
 use twotower_kernels::tables::{EmbeddingTable, RowInit, RowwiseAdagrad};
 
@@ -102,14 +102,24 @@ fn changing_rows(table: &mut EmbeddingTable) -> impl FnMut() {
         let every = table.len() / rows;
         let chance = drawn(every, rows, step);
         let ids = chance.iter().enumerate().map(|(at, chance)| (at * every) as u32 + chance);
-        RowGradients::new(DIM, ids.collect(), vec![1e-3; rows * DIM])
+        ids.collect::<Vec<u32>>()
     });
-    let steps: Vec<RowGradients> = steps.collect();
+    let offsets: Vec<u32> = (0..=rows as u32).collect();
+    let grad = vec![1e-3; rows * DIM];
+    let mut steps: Vec<(Vec<u32>, Scatter)> = steps.map(|ids| (ids, Scatter::new())).collect();
+    for (ids, scatter) in &mut steps {
+        scatter.plan(table.len(), &[Bag { offsets: &offsets, ids, weights: None }]);
+    }
     let optimizer = RowwiseAdagrad { learning_rate: 0.05, epsilon: 1e-8, weight_decay: 0.0 };
     let mut run = 0;
     move || {
         for step in 0..STEPS {
-            table.apply(&steps[(run * STEPS + step) % steps.len()], &optimizer);
+            let place = (run * STEPS + step) % steps.len();
+            let (ids, scatter) = &mut steps[place];
+            let bag = Bag { offsets: &offsets, ids, weights: None };
+            let source = [BagGradient { bag, pooling: Pooling::Sum, grad: &grad, stride: DIM, col_offset: 0 }];
+            let gradients = scatter.gradients(table, &source);
+            table.apply(&gradients, &optimizer);
         }
         run += 1;
     }

@@ -80,6 +80,39 @@ pub fn add_scaled(out: &mut [f32], scale: f32, x: &[f32]) {
     }
 }
 
+/// `out = sum(scale * x)` over `terms`, in their order, each `x` as long as `out`. Columns are summed in registers, as many at a time
+/// as there are, so it is gone through the terms more than once where there are more.
+#[inline(always)]
+pub(crate) fn weighted_sum<'a>(out: &mut [f32], terms: impl Iterator<Item = (f32, &'a [f32])> + Clone) {
+    let at = sum_columns::<64>(out, 0, &terms);
+    let at = sum_columns::<16>(out, at, &terms);
+    if at < out.len() {
+        out[at..].fill(0.0);
+        terms.for_each(|(scale, x)| add_scaled(&mut out[at..], scale, &x[at..]));
+    }
+}
+
+/// Whole runs of `N` columns of a [`weighted_sum`] from column `at` on; returns where they end.
+#[inline(always)]
+fn sum_columns<'a, const N: usize>(
+    out: &mut [f32],
+    mut at: usize,
+    terms: &(impl Iterator<Item = (f32, &'a [f32])> + Clone),
+) -> usize {
+    let (runs, _) = out[at..].as_chunks_mut::<N>();
+    for run in runs {
+        let mut sums = [0.0f32; N];
+        for (scale, x) in terms.clone() {
+            for (sum, v) in sums.iter_mut().zip(&x[at..at + N]) {
+                *sum = fma(scale, *v, *sum);
+            }
+        }
+        *run = sums;
+        at += N;
+    }
+    at
+}
+
 /// Asks the CPU to bring `values` into cache; a hint that changes no result, and nothing on a CPU
 /// other than x86-64. For rows at random places of a table larger than the caches.
 #[inline(always)]

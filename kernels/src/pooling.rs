@@ -17,16 +17,16 @@
 
 use rayon::prelude::*;
 
-use crate::math::{add_scaled, fma, prefetch};
+use crate::math::weighted_sum;
 use crate::tables::EmbeddingTable;
+use crate::wide::in_two_widths;
 
 mod attention;
 mod scatter;
 pub use attention::{Attention, AttentionGradients};
-pub use scatter::{BagGradient, Scatter};
+pub use scatter::{BagGradient, RowGradients, Scatter};
+pub(crate) use scatter::{Piece, TakeGradients};
 
-/// How many ids ahead of the one being added a row is fetched from memory.
-const FETCH_AHEAD: usize = 16;
 /// Bags per parallel piece.
 const BAGS_PER_PIECE: usize = 64;
 
@@ -60,6 +60,7 @@ impl Bag<'_> {
         self.offsets[bag] as usize..self.offsets[bag + 1] as usize
     }
 
+    #[inline(always)]
     fn weight(&self, at: usize) -> f32 {
         self.weights.map_or(1.0, |weights| weights[at])
     }
@@ -95,29 +96,37 @@ pub fn gather(table: &EmbeddingTable, bag: Bag, pooling: Pooling, out: &mut [f32
         return;
     }
     out.par_chunks_mut(BAGS_PER_PIECE * stride).enumerate().for_each(|(piece, rows)| {
-        for (offset, row) in rows.chunks_exact_mut(stride).enumerate() {
-            let pooled = &mut row[col_offset..col_offset + table.dim];
-            pool(table, &bag, piece * BAGS_PER_PIECE + offset, pooling, pooled);
-        }
+        pool_all(table, &bag, pooling, piece * BAGS_PER_PIECE, rows, stride, col_offset);
     });
 }
 
+in_two_widths! {
+    /// Pools bags from `first` on into their rows of `out`.
+    fn pool_all(
+        table: &EmbeddingTable,
+        bag: &Bag,
+        pooling: Pooling,
+        first: usize,
+        out: &mut [f32],
+        stride: usize,
+        col_offset: usize,
+    ) {
+        for (row, index) in out.chunks_exact_mut(stride).zip(first..) {
+            pool(table, bag, index, pooling, &mut row[col_offset..col_offset + table.dim]);
+        }
+    }
+}
+
+#[inline(always)]
 fn pool(table: &EmbeddingTable, bag: &Bag, index: usize, pooling: Pooling, out: &mut [f32]) {
     let range = bag.range(index);
     if range.is_empty() {
         out.fill(0.0);
         return;
     }
-    // Ids of the next bags follow those of this one, so it may well look beyond its end.
-    let fetch = |at: usize| {
-        if let Some(&id) = bag.ids.get(at + FETCH_AHEAD) {
-            prefetch(table.row(id as usize));
-        }
-    };
     if pooling == Pooling::Max {
         out.fill(f32::NEG_INFINITY);
         for at in range {
-            fetch(at);
             let weight = bag.weight(at);
             for (o, &v) in out.iter_mut().zip(table.row(bag.ids[at] as usize)) {
                 let candidate = weight * v;
@@ -127,14 +136,8 @@ fn pool(table: &EmbeddingTable, bag: &Bag, index: usize, pooling: Pooling, out: 
         return;
     }
     let scale = bag.scale(index, pooling);
-    let coefficient = |at: usize| scale * bag.weight(at);
-    let first = coefficient(range.start);
-    out.iter_mut().zip(table.row(bag.ids[range.start] as usize)).for_each(|(o, &v)| *o = first * v);
-    fetch(range.start);
-    for at in range.skip(1) {
-        fetch(at);
-        add_scaled(out, coefficient(at), table.row(bag.ids[at] as usize));
-    }
+    let term = |at: usize| (scale * bag.weight(at), table.row(bag.ids[at] as usize));
+    weighted_sum(out, range.map(term));
 }
 
 /// For each element of each bag, the position in `ids` that [`Pooling::Max`] took it from (the first
@@ -160,39 +163,6 @@ fn argmax(table: &EmbeddingTable, bag: &Bag, out: &mut Vec<u32>) {
             }
         },
     );
-}
-
-/// Gradients of the rows a batch touched.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RowGradients {
-    dim: usize,
-    /// Sorted, each once.
-    rows: Vec<u32>,
-    /// [rows, dim], then room left over from a larger batch.
-    values: Vec<f32>,
-}
-
-impl RowGradients {
-    /// `rows` sorted and unique, `values` [rows, dim].
-    pub fn new(dim: usize, rows: Vec<u32>, values: Vec<f32>) -> Self {
-        assert!(rows.is_sorted_by(|a, b| a < b), "row ids must be sorted and unique");
-        assert_eq!(values.len(), rows.len() * dim, "values must be [rows, dim]");
-        Self { dim, rows, values }
-    }
-
-    pub fn dim(&self) -> usize {
-        self.dim
-    }
-
-    /// Touched rows, ascending, each once.
-    pub fn rows(&self) -> &[u32] {
-        &self.rows
-    }
-
-    /// [rows, dim] in the order of [`RowGradients::rows`].
-    pub fn values(&self) -> &[f32] {
-        &self.values[..self.rows.len() * self.dim]
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,9 @@ use rayon::prelude::*;
 
 pub use self::adam::{LazyAdam, Moments};
 use crate::math::{dot, fma, prefetch};
-use crate::pooling::RowGradients;
+use crate::pooling::{Piece, RowGradients, TakeGradients};
 use crate::random::{GOLDEN, splitmix64};
 
-/// How many touched rows ahead of the one being stepped are fetched from memory.
-const FETCH_AHEAD: usize = 8;
 /// Rows per parallel piece.
 const ROWS_PER_PIECE: usize = 256;
 
@@ -114,46 +112,25 @@ impl EmbeddingTable {
     pub fn apply(&mut self, grads: &RowGradients, optimizer: &RowwiseAdagrad) {
         let dim = self.dim;
         assert_eq!(grads.dim(), dim, "gradients of another dimension");
-        self.pieces(grads.rows()).into_par_iter().zip(grads.values().par_chunks(ROWS_PER_PIECE * dim)).for_each(
-            |(piece, values)| {
-                let fetch = |piece: &TablePiece, k: usize| {
-                    if let Some(&soon) = piece.ids.get(k) {
-                        let at = soon as usize - piece.first;
-                        prefetch(&piece.rows[at * dim..(at + 1) * dim]);
-                        prefetch(&piece.accumulator[at..at + 1]);
-                    }
-                };
-                (0..FETCH_AHEAD).for_each(|k| fetch(&piece, k));
-                for (k, (&row, g)) in piece.ids.iter().zip(values.chunks_exact(dim)).enumerate() {
-                    fetch(&piece, k + FETCH_AHEAD);
-                    let at = row as usize - piece.first;
-                    let weights = &mut piece.rows[at * dim..(at + 1) * dim];
-                    step(weights, &mut piece.accumulator[at], g, optimizer);
-                }
-            },
-        );
-    }
-
-    /// Cuts the table at the row ids, which are sorted, so that pieces can be written in parallel.
-    fn pieces<'a>(&'a mut self, ids: &'a [u32]) -> Vec<TablePiece<'a>> {
-        let (dim, len) = (self.dim, self.len());
-        let (mut rows, mut accumulator) = (self.rows.as_mut_slice(), self.accumulator.as_mut_slice());
-        let mut start = 0;
-        let pieces = ids.chunks(ROWS_PER_PIECE).map(|ids| {
-            let (first, last) = (ids[0] as usize, ids[ids.len() - 1] as usize);
-            assert!(start <= first && last < len, "row ids must be sorted and below {len}");
-            let _untouched = rows.split_off_mut(..(first - start) * dim);
-            let _untouched = accumulator.split_off_mut(..first - start);
-            start = last + 1;
-            TablePiece {
-                ids,
-                first,
-                rows: rows.split_off_mut(..(start - first) * dim).expect("checked above"),
-                accumulator: accumulator.split_off_mut(..start - first).expect("checked above"),
-            }
+        let pieces = grads.pieces();
+        let rows = cut(&mut self.rows, dim, &pieces).into_par_iter();
+        let cells = rows.zip(cut(&mut self.accumulator, 1, &pieces));
+        pieces.par_iter().zip(cells).for_each(|(piece, (rows, accumulator))| {
+            grads.each_row(piece, &mut Adagrad { first: piece.rows.start, dim, rows, accumulator, optimizer });
         });
-        pieces.collect()
     }
+}
+
+/// Of each piece the values of its rows, `width` of them each, to be written in parallel.
+fn cut<'a>(mut values: &'a mut [f32], width: usize, pieces: &[Piece]) -> Vec<&'a mut [f32]> {
+    let mut start = 0;
+    let cut = pieces.iter().map(|piece| {
+        let in_table = "rows are of this table";
+        values.split_off_mut(..(piece.rows.start - start) * width).expect(in_table);
+        start = piece.rows.end;
+        values.split_off_mut(..piece.rows.len() * width).expect(in_table)
+    });
+    cut.collect()
 }
 
 /// An empty array with room for `values`, in huge pages where the system gives them on request: rows at random places of a large
@@ -212,26 +189,38 @@ fn advise(pages: std::ops::Range<usize>, advice: libc::c_int) {
     }
 }
 
-/// The part of a table from row `first` to the last of `ids`.
-struct TablePiece<'a> {
-    ids: &'a [u32],
+/// Row-wise Adagrad on the rows of a table from `first` on.
+struct Adagrad<'a> {
     first: usize,
+    dim: usize,
     rows: &'a mut [f32],
     accumulator: &'a mut [f32],
+    optimizer: &'a RowwiseAdagrad,
 }
 
-#[inline]
-fn step(weights: &mut [f32], accumulator: &mut f32, g: &[f32], optimizer: &RowwiseAdagrad) {
-    let decay = optimizer.weight_decay;
-    let squares = if decay == 0.0 {
-        dot(g, g)
-    } else {
-        g.iter().zip(weights.iter()).map(|(&g, &w)| fma(decay, w, g).powi(2)).sum()
-    };
-    *accumulator += squares / g.len() as f32;
-    let rate = -optimizer.learning_rate / (accumulator.sqrt() + optimizer.epsilon);
-    for (w, &g) in weights.iter_mut().zip(g) {
-        *w = fma(rate, fma(decay, *w, g), *w);
+impl TakeGradients for Adagrad<'_> {
+    #[inline(always)]
+    fn fetch(&self, row: usize) {
+        let at = row - self.first;
+        prefetch(&self.rows[at * self.dim..(at + 1) * self.dim]);
+        prefetch(&self.accumulator[at..at + 1]);
+    }
+
+    #[inline(always)]
+    fn take(&mut self, row: usize, g: &[f32]) {
+        let at = row - self.first;
+        let (weights, accumulator) = (&mut self.rows[at * self.dim..(at + 1) * self.dim], &mut self.accumulator[at]);
+        let decay = self.optimizer.weight_decay;
+        let squares = if decay == 0.0 {
+            dot(g, g)
+        } else {
+            g.iter().zip(weights.iter()).map(|(&g, &w)| fma(decay, w, g).powi(2)).sum()
+        };
+        *accumulator += squares / g.len() as f32;
+        let rate = -self.optimizer.learning_rate / (accumulator.sqrt() + self.optimizer.epsilon);
+        for (w, &g) in weights.iter_mut().zip(g) {
+            *w = fma(rate, fma(decay, *w, g), *w);
+        }
     }
 }
 
@@ -242,6 +231,32 @@ fn row_state(seed: u64, row: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pooling::{Bag, BagGradient, Pooling, Scatter};
+
+    /// Gradients of single rows, as they come to an optimizer.
+    pub(super) struct Given {
+        dim: usize,
+        offsets: Vec<u32>,
+        ids: Vec<u32>,
+        values: Vec<f32>,
+    }
+
+    impl Given {
+        pub fn new(dim: usize, ids: &[u32], values: &[f32]) -> Self {
+            Given { dim, offsets: (0..=ids.len() as u32).collect(), ids: ids.to_vec(), values: values.to_vec() }
+        }
+
+        pub fn source(&self) -> BagGradient<'_> {
+            let bag = Bag { offsets: &self.offsets, ids: &self.ids, weights: None };
+            BagGradient { bag, pooling: Pooling::Sum, grad: &self.values, stride: self.dim, col_offset: 0 }
+        }
+
+        pub fn scatter(&self, table: &EmbeddingTable) -> Scatter {
+            let mut scatter = Scatter::new();
+            scatter.plan(table.len(), &[self.source().bag]);
+            scatter
+        }
+    }
 
     const INIT: RowInit = RowInit { seed: 42, scale: 0.25, accumulator: 0.1 };
 
@@ -277,7 +292,10 @@ mod tests {
             let before = table.clone();
             let ids: Vec<u32> = (0..2000).filter(|id| id % 3 == 1 || *id == 1999).collect();
             let values: Vec<f32> = (0..ids.len() * dim).map(|k| ((k * 37) % 101) as f32 * 0.02 - 1.0).collect();
-            let grads = RowGradients::new(dim, ids.clone(), values.clone());
+            let given = Given::new(dim, &ids, &values);
+            let source = [given.source()];
+            let mut scatter = given.scatter(&table);
+            let grads = scatter.gradients(&table, &source);
             table.apply(&grads, &optimizer);
             let mut touched = ids.iter().zip(values.chunks(dim)).peekable();
             for row in 0..2000 {
@@ -299,13 +317,5 @@ mod tests {
             }
             assert!(touched.next().is_none());
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "below 4")]
-    fn a_gradient_outside_the_table_is_refused() {
-        let mut table = EmbeddingTable::new(4, 2, &INIT);
-        let grads = RowGradients::new(2, vec![1, 4], vec![0.0; 4]);
-        table.apply(&grads, &RowwiseAdagrad { learning_rate: 0.1, epsilon: 1e-8, weight_decay: 0.0 });
     }
 }

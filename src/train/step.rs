@@ -1,9 +1,11 @@
 //! One training step, from a batch to changed weights.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use super::batches::Batch;
 use super::decay;
@@ -45,7 +47,8 @@ pub struct Trainer<'a> {
     kernel: SoftmaxKernel,
     outputs: SoftmaxOutputs,
     inputs: [Input; 2],
-    scatter: Scatter,
+    /// By table, in the order of [`Weights::tables`].
+    scatters: BTreeMap<String, Scatter>,
 }
 
 /// A tower in the middle of a step: what forward leaves for backward.
@@ -75,6 +78,7 @@ impl<'a> Trainer<'a> {
         Trained { weights, optimizers }: Trained,
     ) -> Self {
         weights.tables.values().for_each(EmbeddingTable::settle);
+        let scatters = weights.tables.keys().map(|name| (name.clone(), Scatter::new())).collect();
         Trainer {
             config,
             spec,
@@ -87,7 +91,7 @@ impl<'a> Trainer<'a> {
             kernel: SoftmaxKernel::new(),
             outputs: SoftmaxOutputs::default(),
             inputs: Default::default(),
-            scatter: Scatter::new(),
+            scatters,
         }
     }
 
@@ -125,7 +129,7 @@ impl<'a> Trainer<'a> {
         &self.outputs.row_losses
     }
 
-    /// Both towers at once: much of what a layer does goes on one thread.
+    /// Both towers at once, as much of what a layer does goes on one thread; and beside them what the way back to the tables needs.
     fn forward(&mut self, batch: &Batch) -> Result<(Pass, Pass)> {
         let [user_rows, item_rows] = timed(&mut self.profile.gather, || -> Result<_> {
             let tables = &self.weights.tables;
@@ -134,15 +138,30 @@ impl<'a> Trainer<'a> {
             Ok([user, item.rows(&self.spec.item, &self.weights.item, tables, &batch.items)?])
         })?;
         let started = Instant::now();
-        let (user, item) = rayon::join(
-            || self.pass(Side::User, user_rows, batch.users.rows),
-            || self.pass(Side::Item, item_rows, batch.items.rows),
-        );
+        let mut scatters = std::mem::take(&mut self.scatters);
+        let towers = || {
+            rayon::join(
+                || self.pass(Side::User, user_rows, batch.users.rows),
+                || self.pass(Side::Item, item_rows, batch.items.rows),
+            )
+        };
+        let ((user, item), ()) = rayon::join(towers, || self.plan(batch, &mut scatters));
+        self.scatters = scatters;
         let ((user, of_user), (item, of_item)) = (user?, item?);
         self.weights.user.take_in(of_user, batch.users.rows)?;
         self.weights.item.take_in(of_item, batch.items.rows)?;
         self.profile.forward += started.elapsed();
         Ok((user, item))
+    }
+
+    /// Finds the rows of each table that the batch has read.
+    fn plan(&self, batch: &Batch, scatters: &mut BTreeMap<String, Scatter>) {
+        let [user, item] = &self.inputs;
+        scatters.par_iter_mut().for_each(|(name, scatter)| {
+            let mut bags = user.table_bags(&self.spec.user, &batch.users, name);
+            bags.extend(item.table_bags(&self.spec.item, &batch.items, name));
+            scatter.plan(self.weights.tables[name].len(), &bags);
+        });
     }
 
     /// One tower, from its input rows [count, width]; with the statistics of its batch normalisation.
@@ -184,45 +203,28 @@ impl<'a> Trainer<'a> {
             normalize_rows_backward(&mut d_user, &user.vectors, dim, &user.norms);
             normalize_rows_backward(&mut d_item, &item.vectors, dim, &item.norms);
         }
-        // the gradient of sum(y * g) by y is g: so burn goes on from the gradients that the kernel has made
         let device = &self.device;
-        let backward = |pass: &Pass, gradient: &[f32]| {
-            let rows = pass.norms.len();
-            let end = pass.graph.as_ref().map(|(_, end, _)| end.clone());
-            end.map(|end| (end * tensor(gradient.to_vec(), rows, dim, device)).sum().backward())
-        };
         // two graphs that share no node, so that neither waits for the lock that burn holds on the other
-        let (of_user, of_item) = rayon::join(|| backward(&user, &d_user), || backward(&item, &d_item));
-        let mut by_tower = Vec::new();
+        let (of_user, of_item) =
+            rayon::join(|| user.backward(d_user, dim, device), || item.backward(d_item, dim, device));
+        let ((d_user, mut of_user), (d_item, mut of_item)) = (of_user?, of_item?);
         let [user_input, item_input] = &mut self.inputs;
-        let sides = [
-            (&user, of_user, &mut d_user, &self.spec.user, &batch.users, user_input),
-            (&item, of_item, &mut d_item, &self.spec.item, &batch.items, item_input),
-        ];
-        for (pass, mut gradients, d_input, tower, features, input) in sides {
-            let mut take = |tensor: &Tensor<2>| {
-                let gradient = gradients.as_mut().and_then(|gradients| tensor.grad_remove(gradients));
-                gradient.ok_or_else(|| Error::internal("a parameter has no gradient"))
-            };
-            let mut of_layers: Vec<Tensor<2>> = Vec::new();
-            if let Some((leaf, _, leaves)) = &pass.graph {
-                *d_input = read(take(leaf)?)?;
-                of_layers = leaves.graph_parameters().map(&mut take).collect::<Result<_>>()?;
-            }
-            for gradient in input.attention_gradients(tower, &self.weights.tables, features, d_input) {
+        for (input, tower, features, d_input, of_layers) in [
+            (user_input, &self.spec.user, &batch.users, &d_user, &mut of_user),
+            (item_input, &self.spec.item, &batch.items, &d_item, &mut of_item),
+        ] {
+            let of_attention = input.attention_gradients(tower, &self.weights.tables, features, d_input);
+            of_layers.extend(of_attention.into_iter().map(|gradient| {
                 let cols = gradient.len();
-                of_layers.push(tensor(gradient, 1, cols, &self.device));
-            }
-            by_tower.push(of_layers);
+                tensor(gradient, 1, cols, device)
+            }));
         }
-        drop((user, item));
         self.profile.backward += started.elapsed();
         let started = Instant::now();
         let rate = self.rates().dense;
-        self.gradient_norm = (training.clip > 0.0).then(|| norm(by_tower.iter().flatten())).transpose()?;
+        self.gradient_norm = (training.clip > 0.0).then(|| norm(of_user.iter().chain(&of_item))).transpose()?;
         let scale = self.gradient_norm.filter(|norm| *norm > training.clip).map_or(1.0, |norm| training.clip / norm);
-        let of_item = by_tower.pop().unwrap_or_default();
-        self.optimizers.user.step(&mut self.weights.user, by_tower.pop().unwrap_or_default(), scale, rate);
+        self.optimizers.user.step(&mut self.weights.user, of_user, scale, rate);
         self.optimizers.item.step(&mut self.weights.item, of_item, scale, rate);
         self.profile.dense_update += started.elapsed();
         Ok((d_user, d_item))
@@ -230,13 +232,26 @@ impl<'a> Trainer<'a> {
 
     fn update_tables(&mut self, batch: &Batch, d_user: &[f32], d_item: &[f32], rate: f64) {
         let started = Instant::now();
-        for (name, table) in &mut self.weights.tables {
+        for ((name, table), scatter) in self.weights.tables.iter_mut().zip(self.scatters.values_mut()) {
             let mut sources = self.inputs[0].table_gradients(&self.spec.user, &batch.users, name, d_user);
             sources.extend(self.inputs[1].table_gradients(&self.spec.item, &batch.items, name, d_item));
-            let gradients = self.scatter.run(table, &sources);
-            self.optimizers.step_table(name, table, gradients, &self.config.training, rate);
+            let gradients = scatter.gradients(table, &sources);
+            self.optimizers.step_table(name, table, &gradients, &self.config.training, rate);
         }
         self.profile.table_update += started.elapsed();
+    }
+}
+
+impl Pass {
+    /// From the gradient of the vectors [rows, dim] before they were normalised to those of the input rows and of the layers.
+    fn backward(self, gradient: Vec<f32>, dim: usize, device: &Device) -> Result<(Vec<f32>, Vec<Tensor<2>>)> {
+        let Some((leaf, end, leaves)) = self.graph else { return Ok((gradient, Vec::new())) };
+        // the gradient of sum(y * g) by y is g: so burn goes on from the gradients that the kernel has made
+        let mut gradients = (end * tensor(gradient, self.norms.len(), dim, device)).sum().backward();
+        let mut take = |tensor: &Tensor<2>| {
+            tensor.grad_remove(&mut gradients).ok_or_else(|| Error::internal("a parameter has no gradient"))
+        };
+        Ok((read(take(&leaf)?)?, leaves.graph_parameters().map(take).collect::<Result<_>>()?))
     }
 }
 

@@ -1,15 +1,25 @@
 //! The backward of pooling: gradients of pooled vectors, summed by table row.
+//!
+//! The ids of a batch are sorted by row, in pieces that stay in cache, and the gradients of a row are added when its optimizer asks for
+//! them: nothing as large as the touched rows is written and read again in between.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Bag, Pooling, RowGradients, argmax, fma};
+use super::{Bag, Pooling, argmax};
+use crate::math::{add_scaled, fma, weighted_sum};
 use crate::tables::EmbeddingTable;
+use crate::wide::in_two_widths;
 
-/// Bits per pass of the radix sort.
-const DIGIT_BITS: u32 = 11;
-const DIGITS: usize = 1 << DIGIT_BITS;
-/// Unique rows per parallel piece.
-const ROWS_PER_PIECE: usize = 128;
+/// Bits of a row by which ids are first put into buckets.
+const BUCKET_BITS: u32 = 8;
+/// Most bits per pass of the radix sort within a bucket.
+const DIGIT_BITS: u32 = 9;
+/// Ids per parallel piece, or a few more, as a row is never cut.
+const IDS_PER_PIECE: usize = 1024;
+/// How many touched rows ahead of the one that takes its gradient are fetched from memory.
+const FETCH_AHEAD: usize = 8;
 
 /// A bag column with the gradient of what [`super::gather`] made of it.
 #[derive(Clone, Copy, Debug)]
@@ -24,40 +34,65 @@ pub struct BagGradient<'a> {
 }
 
 impl BagGradient<'_> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn part(&self, bag: u32, dim: usize) -> &[f32] {
         let start = bag as usize * self.stride + self.col_offset;
         &self.grad[start..start + dim]
     }
 }
 
-/// One id of the batch: where its gradient comes from.
+/// A bag of one of the sources.
 #[derive(Clone, Copy, Debug, Default)]
-struct Origin {
+struct Owner {
     source: u32,
+    /// Its place in that source.
     bag: u32,
-    coefficient: f32,
+    /// What all its weights are multiplied by.
+    scale: f32,
 }
 
-/// One id of the batch, to be sorted by its row.
+/// One id of the batch.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     row: u32,
-    /// Index of its [`Origin`].
-    origin: u32,
+    /// Index of its [`Owner`].
+    owner: u32,
+    /// Its place among the ids of its source.
+    at: u32,
 }
 
-/// Owns the scratch memory and the result; keep one for each table (or for all, in turn).
+/// Touched rows that one thread takes: a range of the table's rows, and of the entries that touch them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Piece {
+    pub rows: Range<usize>,
+    entries: Range<usize>,
+}
+
+/// Takes the gradients of rows.
+pub(crate) trait TakeGradients {
+    /// Asks for what [`TakeGradients::take`] will need of a row of the table.
+    fn fetch(&self, row: usize);
+    /// `gradient` is `[dim]`.
+    fn take(&mut self, row: usize, gradient: &[f32]);
+}
+
+/// Which rows of a table the ids of a batch read, and for which bags. It owns the memory: keep one for each table.
 #[derive(Debug, Default)]
 pub struct Scatter {
-    origins: Vec<Origin>,
+    /// By row, those of a row in the order of the sources, then of their ids.
     entries: Vec<Entry>,
     sorted: Vec<Entry>,
-    /// First entry of each unique row, and the end.
-    starts: Vec<u32>,
+    owners: Vec<Owner>,
     /// For each source pooled by max, who won each element.
     winners: Vec<Vec<u32>>,
-    result: RowGradients,
+}
+
+/// Gradients of the rows a batch touched, each the sum of what its bags have for it.
+#[derive(Clone, Copy, Debug)]
+pub struct RowGradients<'a> {
+    dim: usize,
+    scatter: &'a Scatter,
+    sources: &'a [BagGradient<'a>],
 }
 
 impl Scatter {
@@ -65,20 +100,44 @@ impl Scatter {
         Self::default()
     }
 
-    /// Sums the gradients of all `sources`, which read the same table, by row. A row takes its terms
-    /// in the order of the sources, then of their ids. `table` must be as it was in the forward pass
-    /// (max pooling looks again for its winners).
-    pub fn run(&mut self, table: &EmbeddingTable, sources: &[BagGradient]) -> &RowGradients {
-        self.list_entries(table, sources);
-        self.sort_entries();
-        self.find_unique();
-        self.sum_rows(table.dim, sources);
-        &self.result
+    /// Finds the rows that `bags` touch in a table of `rows`. It needs no gradient, so it can be done before there is one.
+    pub fn plan(&mut self, rows: usize, bags: &[Bag]) {
+        let ids = bags.iter().map(|bag| bag.ids.len()).sum();
+        assert!(u32::try_from(ids).is_ok(), "more than 2^32 ids in one batch");
+        let low = (usize::BITS - rows.saturating_sub(1).leading_zeros()).saturating_sub(BUCKET_BITS);
+        let mut next = [0u32; 1 << BUCKET_BITS];
+        for &row in bags.iter().flat_map(|bag| bag.ids) {
+            assert!((row as usize) < rows, "row {row} is not in the table");
+            next[(row >> low) as usize] += 1;
+        }
+        let sizes = next;
+        starts(&mut next);
+        self.entries.resize(ids, Entry::default());
+        let mut owner = 0;
+        for bag in bags {
+            for b in 0..bag.batch() {
+                for at in bag.range(b) {
+                    let row = bag.ids[at];
+                    place(&mut self.entries, &mut next[(row >> low) as usize], Entry { row, owner, at: at as u32 });
+                }
+                owner += 1;
+            }
+        }
+        self.sorted.resize(ids, Entry::default());
+        let (mut entries, mut other) = (self.entries.as_mut_slice(), self.sorted.as_mut_slice());
+        let mut buckets = Vec::with_capacity(sizes.len());
+        for size in sizes.into_iter().filter(|size| *size > 0) {
+            let whole = "sizes add up to all";
+            let bucket = entries.split_off_mut(..size as usize).expect(whole);
+            buckets.push((bucket, other.split_off_mut(..size as usize).expect(whole)));
+        }
+        buckets.into_par_iter().for_each(|(entries, other)| sort_by_low_bits(entries, other, low));
     }
 
-    fn list_entries(&mut self, table: &EmbeddingTable, sources: &[BagGradient]) {
-        self.origins.clear();
-        self.entries.clear();
+    /// The gradients of those rows: `sources` have the bags of the plan, in its order, and their weights. `table` must be as it was in
+    /// the forward pass (max pooling looks again for its winners).
+    pub fn gradients<'a>(&'a mut self, table: &EmbeddingTable, sources: &'a [BagGradient<'a>]) -> RowGradients<'a> {
+        self.owners.clear();
         self.winners.resize_with(sources.len(), Vec::new);
         for (index, source) in sources.iter().enumerate() {
             let bag = &source.bag;
@@ -89,98 +148,134 @@ impl Scatter {
             if source.pooling == Pooling::Max {
                 argmax(table, bag, &mut self.winners[index]);
             }
-            let base = self.origins.len() as u32;
-            self.entries.extend(bag.ids.iter().zip(base..).map(|(&row, origin)| Entry { row, origin }));
-            for b in 0..bag.batch() {
-                let scale = bag.scale(b, source.pooling);
-                self.origins.extend(bag.range(b).map(|at| Origin {
-                    source: index as u32,
-                    bag: b as u32,
-                    coefficient: scale * bag.weight(at),
-                }));
-            }
+            let owner = |b| Owner { source: index as u32, bag: b as u32, scale: bag.scale(b, source.pooling) };
+            self.owners.extend((0..bag.batch()).map(owner));
         }
-        assert!(u32::try_from(self.origins.len()).is_ok(), "more than 2^32 ids in one batch");
-        let top = self.entries.iter().map(|e| e.row).max().unwrap_or(0);
-        assert!(self.entries.is_empty() || (top as usize) < table.len(), "row {top} is not in the table");
+        assert!(
+            sources.iter().map(|source| source.bag.ids.len()).sum::<usize>() == self.entries.len(),
+            "the sources are not those of the plan"
+        );
+        RowGradients { dim: table.dim, scatter: self, sources }
     }
 
-    /// Stable radix sort by row, from the lowest digit, in as many passes as the largest row needs.
-    fn sort_entries(&mut self) {
-        let top = self.entries.iter().map(|e| e.row).max().unwrap_or(0);
-        let bits = u32::BITS - top.leading_zeros();
-        self.sorted.resize(self.entries.len(), Entry::default());
-        for shift in (0..bits).step_by(DIGIT_BITS as usize) {
-            let digit = |entry: &Entry| (entry.row >> shift) as usize % DIGITS;
-            let mut next = vec![0u32; DIGITS];
-            self.entries.iter().for_each(|entry| next[digit(entry)] += 1);
-            let mut sum = 0;
-            for slot in &mut next {
-                sum += std::mem::replace(slot, sum);
-            }
-            for entry in &self.entries {
-                let slot = &mut next[digit(entry)];
-                self.sorted[*slot as usize] = *entry;
-                *slot += 1;
-            }
-            std::mem::swap(&mut self.entries, &mut self.sorted);
+    fn pieces(&self) -> Vec<Piece> {
+        let (mut pieces, mut start) = (Vec::new(), 0);
+        while start < self.entries.len() {
+            let least = (start + IDS_PER_PIECE).min(self.entries.len());
+            let last = self.entries[least - 1].row;
+            let end = least + self.entries[least..].iter().take_while(|entry| entry.row == last).count();
+            pieces.push(Piece { rows: self.entries[start].row as usize..last as usize + 1, entries: start..end });
+            start = end;
         }
+        pieces
+    }
+}
+
+/// Turns counts of keys into the places where they start.
+fn starts(counts: &mut [u32]) {
+    let mut sum = 0;
+    counts.iter_mut().for_each(|count| sum += std::mem::replace(count, sum));
+}
+
+/// Puts an entry to the next place of its key.
+#[inline]
+fn place(entries: &mut [Entry], next: &mut u32, entry: Entry) {
+    entries[*next as usize] = entry;
+    *next += 1;
+}
+
+/// Stable sort of entries whose rows differ in their `bits` lowest bits alone, from the lowest; `other` is for use.
+fn sort_by_low_bits<'a>(mut entries: &'a mut [Entry], mut other: &'a mut [Entry], bits: u32) {
+    let passes = bits.div_ceil(DIGIT_BITS);
+    let digits = bits.div_ceil(passes.max(1));
+    for pass in 0..passes {
+        let key = |entry: &Entry| (entry.row >> (pass * digits)) as usize & ((1 << digits) - 1);
+        let mut next = [0u32; 1 << DIGIT_BITS];
+        entries.iter().for_each(|entry| next[key(entry)] += 1);
+        starts(&mut next[..1 << digits]);
+        entries.iter().for_each(|entry| place(other, &mut next[key(entry)], *entry));
+        std::mem::swap(&mut entries, &mut other);
+    }
+    if passes % 2 == 1 {
+        other.copy_from_slice(entries);
+    }
+}
+
+impl RowGradients<'_> {
+    pub fn dim(&self) -> usize {
+        self.dim
     }
 
-    fn find_unique(&mut self) {
-        self.result.rows.clear();
-        self.starts.clear();
-        let mut last = None;
-        for (at, entry) in self.entries.iter().enumerate() {
-            if last != Some(entry.row) {
-                last = Some(entry.row);
-                self.result.rows.push(entry.row);
-                self.starts.push(at as u32);
-            }
-        }
-        self.starts.push(self.entries.len() as u32);
+    /// All touched rows, in pieces that ascend and do not overlap.
+    pub(crate) fn pieces(&self) -> Vec<Piece> {
+        self.scatter.pieces()
     }
 
-    fn sum_rows(&mut self, dim: usize, sources: &[BagGradient]) {
-        let unique = self.result.rows.len();
-        self.result.dim = dim;
-        if self.result.values.len() < unique * dim {
-            self.result.values.resize(unique * dim, 0.0);
-        }
-        let (starts, entries, origins, winners) = (&self.starts, &self.entries, &self.origins, &self.winners);
-        let values = self.result.values[..unique * dim].par_chunks_mut(ROWS_PER_PIECE * dim).enumerate();
-        values.for_each(|(piece, values)| {
-            for (offset, value) in values.chunks_exact_mut(dim).enumerate() {
-                let at = piece * ROWS_PER_PIECE + offset;
-                value.fill(0.0);
-                for entry in &entries[starts[at] as usize..starts[at + 1] as usize] {
-                    let origin = origins[entry.origin as usize];
-                    let source = &sources[origin.source as usize];
-                    let g = source.part(origin.bag, dim);
-                    if source.pooling == Pooling::Max {
-                        let bag = origin.bag as usize * dim;
-                        let winners = &winners[origin.source as usize][bag..bag + dim];
-                        let base = first_origin(sources, origin.source);
-                        add_won(value, origin.coefficient, g, winners, entry.origin - base);
-                    } else {
-                        for (sum, &g) in value.iter_mut().zip(g) {
-                            *sum = fma(origin.coefficient, g, *sum);
-                        }
-                    }
+    /// Gives each touched row of a piece, in ascending order and once, to `taker`. A row's gradient is summed in the order of the
+    /// sources, then of their ids.
+    pub(crate) fn each_row(&self, piece: &Piece, taker: &mut impl TakeGradients) {
+        each_row(self, piece, taker);
+    }
+
+    /// What an entry adds to its row: so many times this gradient `[dim]`.
+    #[inline(always)]
+    fn term(&self, entry: &Entry) -> (f32, &[f32]) {
+        let owner = self.scatter.owners[entry.owner as usize];
+        let source = &self.sources[owner.source as usize];
+        (owner.scale * source.bag.weight(entry.at as usize), source.part(owner.bag, self.dim))
+    }
+
+    /// The gradient of a row `[dim]` where some sources are pooled by max: these add the elements alone that an id has won.
+    fn sum_with_max(&self, of_row: &[Entry], sum: &mut [f32]) {
+        sum.fill(0.0);
+        for entry in of_row {
+            let (scale, gradient) = self.term(entry);
+            let owner = self.scatter.owners[entry.owner as usize];
+            if self.sources[owner.source as usize].pooling == Pooling::Max {
+                let winners = &self.scatter.winners[owner.source as usize][owner.bag as usize * self.dim..];
+                for ((sum, &g), &winner) in sum.iter_mut().zip(gradient).zip(winners) {
+                    *sum = if winner == entry.at { fma(scale, g, *sum) } else { *sum };
                 }
+            } else {
+                add_scaled(sum, scale, gradient);
             }
-        });
+        }
+    }
+
+    /// Touched rows, ascending, and their gradients.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> (Vec<u32>, Vec<f32>) {
+        struct All(Vec<u32>, Vec<f32>);
+        impl TakeGradients for All {
+            fn fetch(&self, _: usize) {}
+            fn take(&mut self, row: usize, gradient: &[f32]) {
+                self.0.push(row as u32);
+                self.1.extend(gradient);
+            }
+        }
+        let mut all = All(Vec::new(), Vec::new());
+        self.pieces().iter().for_each(|piece| self.each_row(piece, &mut all));
+        (all.0, all.1)
     }
 }
 
-/// Index of the first origin of a source.
-fn first_origin(sources: &[BagGradient], source: u32) -> u32 {
-    sources[..source as usize].iter().map(|s| s.bag.ids.len() as u32).sum()
-}
-
-/// Adds the elements of `g` that the id at position `at` of its source won.
-fn add_won(out: &mut [f32], coefficient: f32, g: &[f32], winners: &[u32], at: u32) {
-    for ((sum, &g), &winner) in out.iter_mut().zip(g).zip(winners) {
-        *sum = if winner == at { fma(coefficient, g, *sum) } else { *sum };
+in_two_widths! {
+    /// See [`RowGradients::each_row`].
+    fn each_row<'a>(gradients: &RowGradients<'a>, piece: &Piece, taker: &mut impl TakeGradients) {
+        let entries = &gradients.scatter.entries[piece.entries.clone()];
+        let by_max = gradients.sources.iter().any(|source| source.pooling == Pooling::Max);
+        let by_row = || entries.chunk_by(|entry, next| entry.row == next.row);
+        let mut soon = by_row().map(|of_row| of_row[0].row as usize);
+        soon.by_ref().take(FETCH_AHEAD).for_each(|row| taker.fetch(row));
+        let mut sum = vec![0.0; gradients.dim];
+        for of_row in by_row() {
+            soon.next().into_iter().for_each(|row| taker.fetch(row));
+            if by_max {
+                gradients.sum_with_max(of_row, &mut sum);
+            } else {
+                weighted_sum(&mut sum, of_row.iter().map(|entry| gradients.term(entry)));
+            }
+            taker.take(of_row[0].row as usize, &sum);
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Adam for embedding tables: only the rows that a batch has touched take a step.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use super::{EmbeddingTable, FETCH_AHEAD, ROWS_PER_PIECE, zeros};
+use super::{EmbeddingTable, cut, zeros};
 use crate::math::{fma, prefetch};
-use crate::pooling::RowGradients;
+use crate::pooling::{RowGradients, TakeGradients};
 
 /// Adam's running means for every value of a table: twice the table's memory beside it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,36 +50,46 @@ impl EmbeddingTable {
         assert_eq!(grads.dim(), dim, "gradients of another dimension");
         let sizes = (moments.first.len(), moments.second.len());
         assert_eq!(sizes, (self.rows.len(), self.rows.len()), "moments of another table");
-        let step = Step::new(optimizer);
-        let rows = cut(&mut self.rows, dim, grads.rows());
-        let first = cut(&mut moments.first, dim, grads.rows());
-        let second = cut(&mut moments.second, dim, grads.rows());
-        let pieces = grads.rows().par_chunks(ROWS_PER_PIECE).zip(grads.values().par_chunks(ROWS_PER_PIECE * dim));
-        pieces.zip(rows).zip(first).zip(second).for_each(|((((ids, values), rows), first), second)| {
-            for (k, (id, g)) in ids.iter().zip(values.chunks_exact(dim)).enumerate() {
-                if let Some(soon) = ids.get(k + FETCH_AHEAD) {
-                    let at = (soon - ids[0]) as usize * dim;
-                    [&*rows, &*first, &*second].into_iter().for_each(|of| prefetch(&of[at..at + dim]));
-                }
-                let at = (id - ids[0]) as usize * dim;
-                step.row(&mut rows[at..at + dim], &mut first[at..at + dim], &mut second[at..at + dim], g);
-            }
+        let step = &Step::new(optimizer);
+        let pieces = grads.pieces();
+        let rows = cut(&mut self.rows, dim, &pieces).into_par_iter();
+        let moments = cut(&mut moments.first, dim, &pieces).into_par_iter().zip(cut(&mut moments.second, dim, &pieces));
+        pieces.par_iter().zip(rows.zip(moments)).for_each(|(piece, (rows, (first_moments, second_moments)))| {
+            grads
+                .each_row(piece, &mut Adam { first: piece.rows.start, dim, rows, first_moments, second_moments, step });
         });
     }
 }
 
-/// Of each piece of sorted `ids` the values from its first to its last row.
-fn cut<'a>(mut values: &'a mut [f32], dim: usize, ids: &[u32]) -> Vec<&'a mut [f32]> {
-    let len = values.len() / dim;
-    let mut start = 0;
-    let pieces = ids.chunks(ROWS_PER_PIECE).map(|ids| {
-        let (first, last) = (ids[0] as usize, ids[ids.len() - 1] as usize);
-        assert!(start <= first && last < len, "row ids must be sorted and below {len}");
-        let _untouched = values.split_off_mut(..(first - start) * dim);
-        start = last + 1;
-        values.split_off_mut(..(start - first) * dim).expect("checked above")
-    });
-    pieces.collect()
+/// Adam on the rows of a table from `first` on.
+struct Adam<'a> {
+    first: usize,
+    dim: usize,
+    rows: &'a mut [f32],
+    first_moments: &'a mut [f32],
+    second_moments: &'a mut [f32],
+    step: &'a Step,
+}
+
+impl Adam<'_> {
+    fn range(&self, row: usize) -> Range<usize> {
+        (row - self.first) * self.dim..(row - self.first + 1) * self.dim
+    }
+}
+
+impl TakeGradients for Adam<'_> {
+    #[inline(always)]
+    fn fetch(&self, row: usize) {
+        let range = self.range(row);
+        [&*self.rows, self.first_moments, self.second_moments].into_iter().for_each(|of| prefetch(&of[range.clone()]));
+    }
+
+    #[inline(always)]
+    fn take(&mut self, row: usize, gradient: &[f32]) {
+        let range = self.range(row);
+        let (first, second) = (&mut self.first_moments[range.clone()], &mut self.second_moments[range.clone()]);
+        self.step.row(&mut self.rows[range], first, second, gradient);
+    }
 }
 
 /// The numbers of one step that all rows share.
@@ -123,6 +135,7 @@ impl Step {
 mod tests {
     use super::*;
     use crate::tables::RowInit;
+    use crate::tables::tests::Given;
 
     /// Rows touched in a step, and their gradients.
     fn gradients(step: u64, dim: usize) -> (Vec<u32>, Vec<f32>) {
@@ -144,7 +157,10 @@ mod tests {
                     LazyAdam { learning_rate: 0.01, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay, step };
                 let before = (table.clone(), moments.clone());
                 let (ids, values) = gradients(step, dim);
-                table.apply_adam(&RowGradients::new(dim, ids.clone(), values.clone()), &mut moments, &optimizer);
+                let given = Given::new(dim, &ids, &values);
+                let (source, mut scatter) = ([given.source()], given.scatter(&table));
+                let grads = scatter.gradients(&table, &source);
+                table.apply_adam(&grads, &mut moments, &optimizer);
                 for (id, g) in ids.iter().zip(values.chunks(dim)) {
                     for (k, g) in g.iter().enumerate() {
                         let at = *id as usize * dim + k;
@@ -177,9 +193,11 @@ mod tests {
             let mut table = EmbeddingTable::new(2000, 7, &RowInit::usual(7, 1));
             let mut moments = Moments::new(&table);
             let (ids, values) = gradients(1, 7);
-            let grads = RowGradients::new(7, ids, values);
+            let given = Given::new(7, &ids, &values);
             let optimizer =
                 LazyAdam { learning_rate: 0.01, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.1, step: 1 };
+            let (source, mut scatter) = ([given.source()], given.scatter(&table));
+            let grads = scatter.gradients(&table, &source);
             pool.install(|| table.apply_adam(&grads, &mut moments, &optimizer));
             (table, moments)
         };
@@ -191,6 +209,9 @@ mod tests {
     fn moments_of_another_table_are_refused() {
         let mut table = EmbeddingTable::new(4, 2, &RowInit::usual(2, 1));
         let optimizer = LazyAdam { learning_rate: 0.1, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, step: 1 };
-        table.apply_adam(&RowGradients::new(2, vec![1], vec![0.0; 2]), &mut Moments::default(), &optimizer);
+        let given = Given::new(2, &[1], &[0.0; 2]);
+        let (source, mut scatter) = ([given.source()], given.scatter(&table));
+        let grads = scatter.gradients(&table, &source);
+        table.apply_adam(&grads, &mut Moments::default(), &optimizer);
     }
 }

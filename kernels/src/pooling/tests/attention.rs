@@ -48,14 +48,14 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 /// Gradients of rows, w and b of `sum(pooled * g)`, as a training step computes them.
-fn gradients(column: &Column, table: &EmbeddingTable, g: &[f32]) -> (RowGradients, AttentionGradients) {
+fn gradients(column: &Column, table: &EmbeddingTable, g: &[f32]) -> ((Vec<u32>, Vec<f32>), AttentionGradients) {
     let learned = learned();
     let shares = learned.attention().shares(table, column.bag());
     let source = |bag, grad, stride, col_offset| BagGradient { bag, pooling: Pooling::Sum, grad, stride, col_offset };
     let by_output = source(Bag { weights: Some(&shares), ..column.bag() }, g, STRIDE, OFFSET);
     let back = learned.attention().backward(table, &shares, &by_output);
     let by_scores = source(Bag { weights: Some(&back.scores), ..column.bag() }, &learned.weight, 0, 0);
-    (Scatter::new().run(table, &[by_output, by_scores]).clone(), back)
+    (summed(&mut Scatter::new(), table, &[by_output, by_scores]), back)
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_pooled_vector_is_the_softmax_average_and_an_empty_bag_gives_zeros() {
 fn gradients_agree_with_finite_differences() {
     let (column, table, learned) = (Column::random(BATCH, 40, 2), table(40, DIM), learned());
     let g = gradient(BATCH, STRIDE);
-    let (rows, back) = gradients(&column, &table, &g);
+    let ((rows, values), back) = gradients(&column, &table, &g);
     let g = wide(&g);
     let loss = |rows: &[f64], weight: &[f64], bias: &[f64]| -> f64 {
         let pooled = pooled(&column, rows, weight, bias);
@@ -99,8 +99,8 @@ fn gradients_agree_with_finite_differences() {
     for at in 0..POSITIONS {
         close(back.bias[at], slope(&|by| loss(&e, &w, &nudged(&b, at, by))));
     }
-    assert_eq!(rows.rows().len(), 40);
-    for (&row, values) in rows.rows().iter().zip(rows.values().chunks(DIM)) {
+    assert_eq!(rows.len(), 40);
+    for (&row, values) in rows.iter().zip(values.chunks(DIM)) {
         for (d, value) in values.iter().enumerate() {
             close(*value, slope(&|by| loss(&nudged(&e, row as usize * DIM + d, by), &w, &b)));
         }

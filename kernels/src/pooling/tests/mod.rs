@@ -71,6 +71,17 @@ fn table(rows: usize, dim: usize) -> EmbeddingTable {
     EmbeddingTable::new(rows, dim, &RowInit { seed: 7, scale: 1.0, accumulator: 0.0 })
 }
 
+/// Rows that `sources` touch, and their gradients.
+fn summed(scatter: &mut Scatter, table: &EmbeddingTable, sources: &[BagGradient]) -> (Vec<u32>, Vec<f32>) {
+    planned(scatter, table, sources).all()
+}
+
+fn planned<'a>(scatter: &'a mut Scatter, table: &EmbeddingTable, sources: &'a [BagGradient<'a>]) -> RowGradients<'a> {
+    let bags: Vec<Bag> = sources.iter().map(|source| source.bag).collect();
+    scatter.plan(table.len(), &bags);
+    scatter.gradients(table, sources)
+}
+
 fn gradient(batch: usize, stride: usize) -> Vec<f32> {
     (0..batch * stride).map(|k| ((k * 7919) % 1013) as f32 / 500.0 - 1.0).collect()
 }
@@ -133,10 +144,11 @@ fn scatter_merges_bags_that_share_a_table() {
         let other = Column::random(900, 5000, 5);
         let g3 = gradient(900, dim);
         let bag = other.bag();
-        scatter.run(&table, &[BagGradient { bag, pooling: Pooling::Sum, grad: &g3, stride: dim, col_offset: 0 }]);
-        let result = scatter.run(&table, &sources);
-        assert_eq!(result.rows(), touched);
-        for (&row, values) in result.rows().iter().zip(result.values().chunks(dim)) {
+        let source = BagGradient { bag, pooling: Pooling::Sum, grad: &g3, stride: dim, col_offset: 0 };
+        summed(&mut scatter, &table, &[source]);
+        let (rows, values) = summed(&mut scatter, &table, &sources);
+        assert_eq!(rows, touched);
+        for (row, values) in rows.into_iter().zip(values.chunks(dim)) {
             for (d, &value) in values.iter().enumerate() {
                 let want = want[row as usize * dim + d];
                 assert!((f64::from(value) - want).abs() < 2e-5, "{pooling:?} {value} {want}");
@@ -151,9 +163,7 @@ fn max_pooling_gives_its_gradient_to_the_first_of_equals() {
     table.rows = vec![1.0, 1.0, 0.5];
     let bag = Bag { offsets: &[0, 4], ids: &[2, 1, 0, 1], weights: None };
     let source = BagGradient { bag, pooling: Pooling::Max, grad: &[3.0], stride: 1, col_offset: 0 };
-    let mut scatter = Scatter::new();
-    let result = scatter.run(&table, &[source]);
-    assert_eq!((result.rows(), result.values()), ([0, 1, 2].as_slice(), [0.0, 3.0, 0.0].as_slice()));
+    assert_eq!(summed(&mut Scatter::new(), &table, &[source]), (vec![0, 1, 2], vec![0.0, 3.0, 0.0]));
 }
 
 #[test]
@@ -165,10 +175,9 @@ fn nothing_in_gives_nothing_out() {
         gather(&table, bag, pooling, &mut out, 2, 0);
         assert_eq!(out, [0.0; 4]);
         let source = BagGradient { bag, pooling, grad: &[1.0; 4], stride: 2, col_offset: 0 };
-        let mut scatter = Scatter::new();
-        assert!(scatter.run(&table, &[source]).rows().is_empty());
+        assert!(summed(&mut Scatter::new(), &table, &[source]).0.is_empty());
     }
-    assert!(Scatter::new().run(&table, &[]).rows().is_empty());
+    assert!(summed(&mut Scatter::new(), &table, &[]).0.is_empty());
 }
 
 #[test]
@@ -177,7 +186,7 @@ fn an_id_outside_the_table_is_refused() {
     let table = table(3, 1);
     let bag = Bag { offsets: &[0, 1], ids: &[3], weights: None };
     let source = BagGradient { bag, pooling: Pooling::Sum, grad: &[1.0], stride: 1, col_offset: 0 };
-    Scatter::new().run(&table, &[source]);
+    summed(&mut Scatter::new(), &table, &[source]);
 }
 
 #[test]
@@ -195,8 +204,9 @@ fn the_bits_are_the_same_for_any_thread_count() {
             let source =
                 BagGradient { bag: column.bag(), pooling: Pooling::Mean, grad: &g, stride: dim, col_offset: 0 };
             let mut scatter = Scatter::new();
-            let grads = scatter.run(&table, &[source]);
-            table.apply(grads, &RowwiseAdagrad { learning_rate: 0.1, epsilon: 1e-8, weight_decay: 0.0 });
+            let sources = [source];
+            let grads = planned(&mut scatter, &table, &sources);
+            table.apply(&grads, &RowwiseAdagrad { learning_rate: 0.1, epsilon: 1e-8, weight_decay: 0.0 });
             (out, table)
         })
     };
