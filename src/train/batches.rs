@@ -47,6 +47,8 @@ pub struct Batches<'a> {
     next_column: Vec<u32>,
     /// By item a bit, whether it has a column in the batch at hand: small enough to stay in cache while all likes of all users are asked for.
     present: Vec<u64>,
+    /// What a user likes of the items of the batch at hand.
+    met: Vec<u32>,
     /// By user feature: for lists over the items' own table, the items' rows in it.
     targets: Vec<Option<&'a [u32]>>,
     /// By item feature: for lists over the users' own table, the row of each positive's user in it.
@@ -65,6 +67,7 @@ impl<'a> Batches<'a> {
             first_column,
             next_column: Vec::new(),
             present: vec![0; data.catalogue.rows.div_ceil(64)],
+            met: Vec::new(),
             targets: targets(data),
             owners: own_rows(&data.spec.item, (&data.spec.user, &data.users, "user_id")),
         }
@@ -178,7 +181,14 @@ impl<'a> Batches<'a> {
                 AccidentalHits::Mask => self.data.liked.of(self.data.user_of[*row as usize] as usize),
                 AccidentalHits::Keep => &own_item,
             };
-            for item in liked.iter().filter(|item| self.present[**item as usize / 64] >> (**item % 64) & 1 != 0) {
+            // each is written, and the next one over it unless it is in the batch: a branch would often be guessed wrong
+            self.met.resize(self.met.len().max(liked.len() + 1), 0);
+            let mut count = 0;
+            for item in liked {
+                self.met[count] = *item;
+                count += (self.present[*item as usize / 64] >> (*item % 64) & 1) as usize;
+            }
+            for item in &self.met[..count] {
                 let mut at = self.first_column[*item as usize];
                 while at > 0 {
                     let column = at - 1;

@@ -115,6 +115,7 @@ impl Scatter {
         self.entries.resize(ids, Entry::default());
         let mut owner = 0;
         for bag in bags {
+            bag.check();
             for b in 0..bag.batch() {
                 for at in bag.range(b) {
                     let row = bag.ids[at];
@@ -277,5 +278,48 @@ in_two_widths! {
             }
             taker.take(of_row[0].row as usize, &sum);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::splitmix64;
+
+    #[test]
+    fn ids_are_sorted_by_row_and_those_of_a_row_stay_in_order() {
+        let (offsets, count) = ([0, 700, 700, 3000], 3000);
+        // none, one, two and three passes within a bucket
+        for rows in [1, 2, 256, 257, 5000, 1 << 20, (1 << 26) + 1, u32::MAX as usize] {
+            // half of them at few places
+            let below = |at: u64| if at % 2 == 0 { rows as u64 } else { rows.min(40) as u64 };
+            let ids: Vec<u32> = (0..count).map(|at| (splitmix64(at) % below(at)) as u32).collect();
+            let bag = Bag { offsets: &offsets, ids: &ids, weights: None };
+            let mut scatter = Scatter::new();
+            scatter.plan(rows, &[bag, bag]);
+            let mut expected: Vec<(u32, u32, u32)> = Vec::new();
+            for owner in 0..6 {
+                expected.extend(bag.range(owner % 3).map(|at| (ids[at], owner as u32, at as u32)));
+            }
+            expected.sort_by_key(|(row, ..)| *row);
+            let found: Vec<(u32, u32, u32)> = scatter.entries.iter().map(|e| (e.row, e.owner, e.at)).collect();
+            assert!(found == expected, "{rows} rows");
+            let pieces = scatter.pieces();
+            assert!(pieces.windows(2).all(|two| two[0].rows.end <= two[1].rows.start), "{rows} rows: {pieces:?}");
+            assert_eq!(pieces.iter().map(|piece| piece.entries.len()).sum::<usize>(), 2 * count as usize);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "not those of the plan")]
+    fn gradients_of_other_bags_are_refused() {
+        let table = EmbeddingTable::new(4, 1, &crate::tables::RowInit::usual(1, 1));
+        let bag =
+            |ids: &'static [u32]| Bag { offsets: if ids.len() == 1 { &[0, 1] } else { &[0, 2] }, ids, weights: None };
+        let mut scatter = Scatter::new();
+        scatter.plan(4, &[bag(&[3])]);
+        let grad = [1.0];
+        let source = BagGradient { bag: bag(&[3, 1]), pooling: Pooling::Sum, grad: &grad, stride: 1, col_offset: 0 };
+        scatter.gradients(&table, &[source]);
     }
 }
