@@ -292,7 +292,7 @@ mod tests {
         // none, one, two and three passes within a bucket
         for rows in [1, 2, 256, 257, 5000, 1 << 20, (1 << 26) + 1, u32::MAX as usize] {
             // half of them at few places
-            let below = |at: u64| if at % 2 == 0 { rows as u64 } else { rows.min(40) as u64 };
+            let below = |at: u64| if at.is_multiple_of(2) { rows as u64 } else { rows.min(40) as u64 };
             let ids: Vec<u32> = (0..count).map(|at| (splitmix64(at) % below(at)) as u32).collect();
             let bag = Bag { offsets: &offsets, ids: &ids, weights: None };
             let mut scatter = Scatter::new();
