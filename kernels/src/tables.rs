@@ -116,7 +116,7 @@ impl EmbeddingTable {
         let rows = cut(&mut self.rows, dim, &pieces).into_par_iter();
         let cells = rows.zip(cut(&mut self.accumulator, 1, &pieces));
         pieces.par_iter().zip(cells).for_each(|(piece, (rows, accumulator))| {
-            grads.each_row(piece, &mut Adagrad { first: piece.rows.start, dim, rows, accumulator, optimizer });
+            grads.each_row(piece, &mut Adagrad { dim, rows, accumulator, optimizer });
         });
     }
 }
@@ -189,9 +189,8 @@ fn advise(pages: std::ops::Range<usize>, advice: libc::c_int) {
     }
 }
 
-/// Row-wise Adagrad on the rows of a table from `first` on.
+/// Row-wise Adagrad on the rows of a piece.
 struct Adagrad<'a> {
-    first: usize,
     dim: usize,
     rows: &'a mut [f32],
     accumulator: &'a mut [f32],
@@ -201,15 +200,13 @@ struct Adagrad<'a> {
 impl TakeGradients for Adagrad<'_> {
     #[inline(always)]
     fn fetch(&self, row: usize) {
-        let at = row - self.first;
-        prefetch(&self.rows[at * self.dim..(at + 1) * self.dim]);
-        prefetch(&self.accumulator[at..at + 1]);
+        prefetch(&self.rows[row * self.dim..(row + 1) * self.dim]);
+        prefetch(&self.accumulator[row..row + 1]);
     }
 
     #[inline(always)]
     fn take(&mut self, row: usize, g: &[f32]) {
-        let at = row - self.first;
-        let (weights, accumulator) = (&mut self.rows[at * self.dim..(at + 1) * self.dim], &mut self.accumulator[at]);
+        let (weights, accumulator) = (&mut self.rows[row * self.dim..(row + 1) * self.dim], &mut self.accumulator[row]);
         let decay = self.optimizer.weight_decay;
         let squares = if decay == 0.0 {
             dot(g, g)
@@ -317,5 +314,15 @@ mod tests {
             }
             assert!(touched.next().is_none());
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "below 4")]
+    fn a_gradient_outside_the_table_is_refused() {
+        let table = EmbeddingTable::new(4, 2, &INIT);
+        let given = Given::new(2, &[1, 4], &[0.0; 4]);
+        // found in a table that has the row
+        let mut scatter = given.scatter(&EmbeddingTable::new(5, 2, &INIT));
+        scatter.gradients(&table, &[given.source()]);
     }
 }

@@ -19,20 +19,17 @@ pub(crate) fn is_there() -> bool {
 /// Defines a function whose loops are compiled twice; a call takes the version that suits the CPU. What it calls must be
 /// inlined into it. Both versions do the same operations in the same order.
 macro_rules! in_two_widths {
-    (
-        $(#[$comment:meta])*
-        $visible:vis fn $name:ident$(<$lifetime:lifetime>)?($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block
-    ) => {
+    ($(#[$comment:meta])* $visible:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$comment])*
         #[inline]
-        $visible fn $name$(<$lifetime>)?($($argument: $kind),*) $(-> $result)? {
+        $visible fn $name($($argument: $kind),*) $(-> $result)? {
             #[inline(always)]
-            fn narrow$(<$lifetime>)?($($argument: $kind),*) $(-> $result)? $body
+            fn narrow($($argument: $kind),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
             if crate::wide::is_there() {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
-                fn wide$(<$lifetime>)?($($argument: $kind),*) $(-> $result)? {
+                fn wide($($argument: $kind),*) $(-> $result)? {
                     narrow($($argument),*)
                 }
                 // SAFETY: this CPU has the features.

@@ -8,7 +8,7 @@ use super::Dense;
 use super::dense::LearnedAttention;
 use crate::config::{Combine, Pooling};
 use crate::error::Result;
-use crate::features::{BatchColumn, FeatureBatch, FeatureSpecEntry, TowerSpec};
+use crate::features::{BatchColumn, FeatureBatch, TowerSpec};
 use crate::kernels::pooling::{self, Attention, Bag, BagGradient, gather};
 use crate::kernels::tables::EmbeddingTable;
 
@@ -115,25 +115,26 @@ impl Input {
     }
 
     /// The bags that read `table`, in the order of [`Input::table_gradients`], without weights.
-    pub fn table_bags<'a>(&'a self, tower: &'a TowerSpec, batch: &'a FeatureBatch, table: &'a str) -> Vec<Bag<'a>> {
-        let readers = self.readers(tower, batch, table);
-        let bags = readers.flat_map(|(_, bag, attended)| {
-            let times = if attended.is_some() { 2 } else { 1 };
-            std::iter::repeat_n(Bag { weights: None, ..bag }, times)
-        });
-        bags.collect()
+    pub fn table_bags<'a>(&'a self, tower: &TowerSpec, batch: &'a FeatureBatch, table: &str) -> Vec<Bag<'a>> {
+        let sources = self.table_gradients(tower, batch, table, &[]);
+        sources.into_iter().map(|source| Bag { weights: None, ..source.bag }).collect()
     }
 
     /// The bags that read `table`, with `grad` [rows, `tower.width`], the gradient of the input rows of the last batch.
     pub fn table_gradients<'a>(
         &'a self,
-        tower: &'a TowerSpec,
+        tower: &TowerSpec,
         batch: &'a FeatureBatch,
-        table: &'a str,
+        table: &str,
         grad: &'a [f32],
     ) -> Vec<BagGradient<'a>> {
         let mut sources = Vec::new();
-        for (feature, bag, attended) in self.readers(tower, batch, table) {
+        for ((feature, column), attended) in tower.features.iter().zip(&batch.columns).zip(&self.attended) {
+            let BatchColumn::Bag { offsets, ids, weights } = column else { continue };
+            if feature.encoding.table() != Some(table) {
+                continue;
+            }
+            let bag = bag(offsets, ids, weights);
             let pooling = kernel_pooling(feature.encoding.pooling());
             let source = BagGradient { bag, pooling, grad, stride: tower.width, col_offset: feature.offset };
             match attended {
@@ -148,22 +149,6 @@ impl Input {
             }
         }
         sources
-    }
-
-    /// The features that read `table`, with their ids, and what attention has made of these.
-    fn readers<'a>(
-        &'a self,
-        tower: &'a TowerSpec,
-        batch: &'a FeatureBatch,
-        table: &'a str,
-    ) -> impl Iterator<Item = (&'a FeatureSpecEntry, Bag<'a>, Option<&'a Attended>)> {
-        let features = tower.features.iter().zip(&batch.columns).zip(&self.attended);
-        features.filter_map(move |((feature, column), attended)| match column {
-            BatchColumn::Bag { offsets, ids, weights } if feature.encoding.table() == Some(table) => {
-                Some((feature, bag(offsets, ids, weights), attended.as_ref()))
-            }
-            _ => None,
-        })
     }
 }
 

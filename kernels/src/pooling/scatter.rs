@@ -68,9 +68,9 @@ pub(crate) struct Piece {
     entries: Range<usize>,
 }
 
-/// Takes the gradients of rows.
+/// Takes the gradients of the rows of a piece, which are numbered from its first.
 pub(crate) trait TakeGradients {
-    /// Asks for what [`TakeGradients::take`] will need of a row of the table.
+    /// Asks for what [`TakeGradients::take`] will need of a row.
     fn fetch(&self, row: usize);
     /// `gradient` is `[dim]`.
     fn take(&mut self, row: usize, gradient: &[f32]);
@@ -156,6 +156,8 @@ impl Scatter {
             sources.iter().map(|source| source.bag.ids.len()).sum::<usize>() == self.entries.len(),
             "the sources are not those of the plan"
         );
+        let len = table.len();
+        assert!(self.entries.last().is_none_or(|last| (last.row as usize) < len), "row ids must be below {len}");
         RowGradients { dim: table.dim, scatter: self, sources }
     }
 
@@ -254,29 +256,37 @@ impl RowGradients<'_> {
                 self.1.extend(gradient);
             }
         }
-        let mut all = All(Vec::new(), Vec::new());
-        self.pieces().iter().for_each(|piece| self.each_row(piece, &mut all));
-        (all.0, all.1)
+        let (mut rows, mut values) = (Vec::new(), Vec::new());
+        for piece in self.pieces() {
+            let mut all = All(Vec::new(), Vec::new());
+            self.each_row(&piece, &mut all);
+            rows.extend(all.0.into_iter().map(|row| piece.rows.start as u32 + row));
+            values.extend(all.1);
+        }
+        (rows, values)
     }
 }
 
 in_two_widths! {
     /// See [`RowGradients::each_row`].
-    fn each_row<'a>(gradients: &RowGradients<'a>, piece: &Piece, taker: &mut impl TakeGradients) {
+    fn each_row(gradients: &RowGradients, piece: &Piece, taker: &mut impl TakeGradients) {
         let entries = &gradients.scatter.entries[piece.entries.clone()];
         let by_max = gradients.sources.iter().any(|source| source.pooling == Pooling::Max);
         let by_row = || entries.chunk_by(|entry, next| entry.row == next.row);
-        let mut soon = by_row().map(|of_row| of_row[0].row as usize);
+        let place = |of_row: &[Entry]| of_row[0].row as usize - piece.rows.start;
+        let mut soon = by_row().map(place);
         soon.by_ref().take(FETCH_AHEAD).for_each(|row| taker.fetch(row));
         let mut sum = vec![0.0; gradients.dim];
         for of_row in by_row() {
-            soon.next().into_iter().for_each(|row| taker.fetch(row));
+            if let Some(row) = soon.next() {
+                taker.fetch(row);
+            }
             if by_max {
                 gradients.sum_with_max(of_row, &mut sum);
             } else {
                 weighted_sum(&mut sum, of_row.iter().map(|entry| gradients.term(entry)));
             }
-            taker.take(of_row[0].row as usize, &sum);
+            taker.take(place(of_row), &sum);
         }
     }
 }

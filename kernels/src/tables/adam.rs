@@ -55,15 +55,13 @@ impl EmbeddingTable {
         let rows = cut(&mut self.rows, dim, &pieces).into_par_iter();
         let moments = cut(&mut moments.first, dim, &pieces).into_par_iter().zip(cut(&mut moments.second, dim, &pieces));
         pieces.par_iter().zip(rows.zip(moments)).for_each(|(piece, (rows, (first_moments, second_moments)))| {
-            grads
-                .each_row(piece, &mut Adam { first: piece.rows.start, dim, rows, first_moments, second_moments, step });
+            grads.each_row(piece, &mut Adam { dim, rows, first_moments, second_moments, step });
         });
     }
 }
 
-/// Adam on the rows of a table from `first` on.
+/// Adam on the rows of a piece.
 struct Adam<'a> {
-    first: usize,
     dim: usize,
     rows: &'a mut [f32],
     first_moments: &'a mut [f32],
@@ -73,7 +71,7 @@ struct Adam<'a> {
 
 impl Adam<'_> {
     fn range(&self, row: usize) -> Range<usize> {
-        (row - self.first) * self.dim..(row - self.first + 1) * self.dim
+        row * self.dim..(row + 1) * self.dim
     }
 }
 
