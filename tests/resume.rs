@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Ran, World};
+use common::{Ran, World, wait_until};
 
 const DATE: &str = "2026-11-20";
 const EPOCHS: &str = "training.epochs=6";
@@ -78,11 +78,8 @@ fn markers(world: &World) -> Vec<(String, PathBuf)> {
 
 /// Waits until a checkpoint at `place` or later is there.
 fn wait_for(world: &World, place: &str) {
-    let started = Instant::now();
-    while markers(world).last().is_none_or(|(newest, _)| newest.as_str() < place) {
-        assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint at {place}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let there = || markers(world).last().is_some_and(|(newest, _)| newest.as_str() >= place);
+    wait_until(&format!("a checkpoint at {place}"), there);
 }
 
 /// What the training of the date has written, by file name.
@@ -181,11 +178,7 @@ fn on_sigterm_a_checkpoint_is_written_and_the_next_start_goes_on_from_it() {
     let expected = expected(&world, &never);
     let mut child = start(&world, &never);
     let log = || std::fs::read_to_string(world.folder.path().join("log")).unwrap();
-    let started = Instant::now();
-    while !log().contains("trained an epoch") {
-        assert!(started.elapsed() < Duration::from_secs(60), "no epoch was trained");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("an epoch", || log().contains("trained an epoch"));
     assert_eq!(markers(&world), []);
     let told = Instant::now();
     // SAFETY: the child is ours and has not been waited for

@@ -235,7 +235,7 @@ pub fn wait_until(what: &str, mut found: impl FnMut() -> bool) {
     let started = Instant::now();
     while !found() {
         assert!(started.elapsed() < Duration::from_secs(60), "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
