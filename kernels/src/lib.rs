@@ -8,6 +8,7 @@
 
 pub mod draws;
 mod hardest;
+pub mod layers;
 pub mod math;
 mod panel;
 pub mod pooling;

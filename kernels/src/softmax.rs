@@ -32,10 +32,11 @@ use block::{BlockScratch, RowTask, TaskTotals};
 
 /// Rows whose logits are worked on together: a multiple of 24, the height of a tile of gemm on AVX2.
 pub(crate) const BLOCK: usize = 48;
-/// Columns per tile: `BLOCK * TILE * 4` bytes must fit the L2 cache with room to spare.
-const TILE: usize = 512;
-/// Most pieces a batch is cut into, each with its own partial sum of `d_items`.
-const MAX_TASKS: usize = 16;
+/// Columns per tile: the tile, its items and the block's users fit the L1 cache together, or nearly (up to 64 dimensions).
+const TILE: usize = 96;
+/// The largest pieces of a batch, each with its own partial sum of `d_items`, are such a part of it. The last ones are smaller, so that no
+/// thread waits long for another's last.
+const LARGEST_PIECE: usize = 14;
 /// Item rows per parallel piece when the partial sums are added.
 const ITEMS_PER_PIECE: usize = 64;
 
@@ -209,16 +210,15 @@ impl SoftmaxKernel {
         weight_scale: f64,
         outputs: &mut SoftmaxOutputs,
     ) -> TaskTotals {
-        let count = sizes.tasks();
-        self.partials.truncate(count);
-        self.partials.resize_with(count, Vec::new);
-        let mut tasks = Vec::with_capacity(count);
+        let pieces = sizes.pieces();
+        self.partials.truncate(pieces.len());
+        self.partials.resize_with(pieces.len(), Vec::new);
+        let mut tasks = Vec::with_capacity(pieces.len());
         let mut d_users = outputs.d_users.as_mut_slice();
         let mut row_losses = outputs.row_losses.as_mut_slice();
         let mut positive_slopes = self.positive_slopes.as_mut_slice();
         let mut hard_slopes = self.hard_slopes.as_mut_slice();
-        for (task, partial) in self.partials.iter_mut().enumerate() {
-            let rows = sizes.task_rows(task, count);
+        for (rows, partial) in pieces.into_iter().zip(&mut self.partials) {
             let hard_len = rows.clone().map(|row| inputs.hard.bounds(row).len()).sum();
             tasks.push(RowTask {
                 d_users: d_users.split_off_mut(..rows.len() * sizes.dim).expect("d_users is [B, dim]"),
@@ -233,19 +233,22 @@ impl SoftmaxKernel {
             });
         }
         let pool = &self.scratch;
-        let totals: Vec<TaskTotals> = tasks
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|task| {
+        let mut totals: Vec<(usize, TaskTotals)> = tasks
+            .into_iter()
+            .enumerate()
+            // in this order, whoever is free
+            .par_bridge()
+            .map(|(at, task)| {
                 // A panicking task cannot leave a scratch half-written in the pool, so poison is moot.
                 let taken = pool.lock().unwrap_or_else(|e| e.into_inner()).pop();
                 let mut scratch = taken.unwrap_or_default();
                 let totals = task.run(&mut scratch);
                 pool.lock().unwrap_or_else(|e| e.into_inner()).push(scratch);
-                totals
+                (at, totals)
             })
             .collect();
-        totals.into_iter().fold(TaskTotals::default(), TaskTotals::plus)
+        totals.sort_by_key(|(at, _)| *at);
+        totals.into_iter().fold(TaskTotals::default(), |sum, (_, totals)| sum.plus(totals))
     }
 
     /// `d_items` [S, dim] of the shared columns: the partial sums in task order, then the positives in row order.
@@ -364,17 +367,20 @@ impl Sizes {
         Self { dim, batch, shared, items }
     }
 
-    /// Pieces the rows are cut into: never a matter of the thread count, and not so many that adding
-    /// the partial sums of `d_items` would be felt.
-    fn tasks(&self) -> usize {
+    /// Pieces the rows are cut into: never a matter of the thread count, and not so many that adding the partial sums of `d_items` would
+    /// be felt.
+    fn pieces(&self) -> Vec<std::ops::Range<usize>> {
         let blocks = self.batch.div_ceil(BLOCK);
-        blocks.min((blocks / 2).clamp(8, MAX_TASKS))
-    }
-
-    fn task_rows(&self, task: usize, tasks: usize) -> std::ops::Range<usize> {
-        let blocks = self.batch.div_ceil(BLOCK);
-        let start = blocks * task / tasks * BLOCK;
-        start..(blocks * (task + 1) / tasks * BLOCK).min(self.batch)
+        let most = blocks.div_ceil(LARGEST_PIECE);
+        let mut pieces = Vec::new();
+        let mut first = 0;
+        while first < blocks {
+            let left = blocks - first;
+            let next = first + most.min(left.div_ceil(4)).max(2).min(left);
+            pieces.push(first * BLOCK..(next * BLOCK).min(self.batch));
+            first = next;
+        }
+        pieces
     }
 }
 

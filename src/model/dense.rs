@@ -9,7 +9,8 @@ use super::parameters::{Described, Plan};
 use super::towers::read;
 use crate::config::Activation;
 use crate::error::Result;
-use crate::features::{NormalizationSpec, TowerSpec};
+use crate::features::{LayerSpec, NormalizationSpec, TowerSpec};
+use crate::kernels::layers::Layer;
 
 /// Slope of `leaky_relu` below 0.
 const LEAK: f64 = 0.01;
@@ -87,6 +88,29 @@ impl Dense {
         let described = self.plan.learned.iter().zip(&self.learned);
         let all = described.chain(self.plan.statistics.iter().zip(&self.statistics));
         all.map(|(described, value)| Ok((&described.name[..], &described.shape[..], read(value.clone())?))).collect()
+    }
+
+    /// The layers as the kernel has them that runs them on the CPU, where all are `y = activation(x W + b)` with an activation that bends
+    /// at 0 or none; burn has all others, and those on other devices.
+    pub fn plain_layers(&self) -> Result<Option<Vec<Layer>>> {
+        let slope = |layer: &LayerSpec| match layer.activation {
+            _ if layer.normalization.is_some() || layer.residual => None,
+            None => Some(1.0),
+            Some(Activation::Relu) => Some(0.0),
+            Some(Activation::LeakyRelu) => Some(LEAK as f32),
+            Some(Activation::Gelu | Activation::Tanh | Activation::Silu) => None,
+        };
+        let slopes: Option<Vec<f32>> = self.tower.layers.iter().map(slope).collect();
+        let Some(slopes) = slopes.filter(|slopes| !slopes.is_empty() && self.tower.gating.is_none()) else {
+            return Ok(None);
+        };
+        if self.learned[0].device() != Device::flex() {
+            return Ok(None);
+        }
+        let layer = |(slope, parameters): (f32, &[Tensor<2>])| -> Result<Layer> {
+            Ok(Layer::new(read(parameters[0].clone())?, read(parameters[1].clone())?, slope))
+        };
+        slopes.into_iter().zip(self.learned.chunks_exact(2)).map(layer).collect::<Result<_>>().map(Some)
     }
 
     /// [batch, width] -> [batch, dim], not normalised.
@@ -254,7 +278,7 @@ fn activated(x: Tensor<2>, by: Option<Activation>) -> Tensor<2> {
 mod tests {
     use super::*;
     use crate::config::Combine;
-    use crate::features::LayerSpec;
+    use crate::kernels::layers::LayersKernel;
 
     fn tower(normalization: NormalizationSpec) -> TowerSpec {
         let mut layer = LayerSpec::new("user.0", 2, 2);
@@ -338,5 +362,35 @@ mod tests {
         let two = read(dense.forward(tensor(&[3.0, -1.0, 0.5, 7.0]))).unwrap();
         assert_eq!(two[..2], read(dense.forward(tensor(&[3.0, -1.0]))).unwrap());
         assert!((two[0] + two[1]).abs() < 1e-5 && (two[0].abs() - 1.0).abs() < 1e-2, "{two:?}");
+    }
+
+    #[test]
+    fn plain_layers_give_with_the_kernel_what_they_give_in_burn() {
+        let device = Device::flex();
+        let of = |activation, change: fn(&mut LayerSpec)| {
+            let mut hidden = LayerSpec::new("user.0", 6, 20);
+            hidden.activation = activation;
+            change(&mut hidden);
+            let layers = vec![hidden, LayerSpec::new("user.1", 20, 3)];
+            let tower = TowerSpec { combine: Combine::Concat, width: 6, features: Vec::new(), gating: None, layers };
+            Dense::new(&tower, 5, &device)
+        };
+        let values: Vec<f32> = (0..6 * 50).map(|at| (at as f32 * 0.37).sin()).collect();
+        for activation in [None, Some(Activation::Relu), Some(Activation::LeakyRelu)] {
+            let dense = of(activation, |_| ());
+            let layers = dense.plain_layers().unwrap().expect("they are plain");
+            let found = LayersKernel::new().forward(&layers, &values);
+            let input = Tensor::from_data(TensorData::new(values.clone(), [50, 6]), &device);
+            let expected = read(dense.forward(input)).unwrap();
+            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{activation:?}");
+        }
+        let layer_norm = NormalizationSpec::Layer { scale: "scale".into(), shift: "shift".into(), epsilon: 1e-5 };
+        for dense in [
+            of(Some(Activation::Gelu), |_| ()),
+            of(Some(Activation::Relu), |layer| layer.residual = true),
+            Dense::new(&tower(layer_norm), 3, &device),
+        ] {
+            assert!(dense.plain_layers().unwrap().is_none());
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! divided by its L2 norm.
 //!
 //! The tables and the normalisation stay outside of burn: its embedding would make a gradient as large as the table
-//! at every step. burn runs the dense layers between.
+//! at every step. Between them are dense layers: plain ones on the CPU are the kernel's, all others burn's.
 
 mod dense;
 mod device;

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::{Dense, Input, files};
 use crate::error::{Error, Result};
 use crate::features::{Encoded, Encoder, FeatureBatch, FeatureSpec, Side, TowerSpec, Vocabularies, item_biases};
+use crate::kernels::layers::LayersKernel;
 use crate::kernels::math::normalize_rows;
 use crate::kernels::tables::{EmbeddingTable, RowInit};
 use crate::storage::{FileEntry, Store};
@@ -51,6 +52,8 @@ impl Weights {
         let input = Input::default().rows(tower, dense, &self.tables, batch)?;
         let mut vectors = if dense.is_empty() {
             input
+        } else if let Some(layers) = dense.plain_layers()? {
+            LayersKernel::new().forward(&layers, &input)
         } else {
             let input = Tensor::<2>::from_data(TensorData::new(input, [batch.rows, tower.width]), device);
             read(dense.forward(input))?

@@ -14,6 +14,7 @@ mod objectives;
 mod optimizer;
 mod order;
 mod origin;
+mod pass;
 mod positives;
 mod random;
 mod rows;

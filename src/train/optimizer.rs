@@ -186,7 +186,7 @@ impl Optimizers {
                 let [rows, cols] = parameter.dims();
                 let mut moment = |name: &str| -> Result<Tensor<2>> {
                     let values = file.f32(&format!("{side}.{at}.{name}"), &[rows, cols])?;
-                    Ok(tensor(values, rows, cols, &parameter.device()))
+                    Ok(tensor(values, cols, &parameter.device()))
                 };
                 let (moment_1, moment_2) = (moment("moment_1")?, moment("moment_2")?);
                 let time = file.u64(&format!("{side}.{at}.steps"), &[1])?[0] as usize;
@@ -212,7 +212,8 @@ pub fn norm<'a>(gradients: impl Iterator<Item = &'a Tensor<2>>) -> Result<f64> {
     Ok(squares.sqrt())
 }
 
-/// Rows of numbers as a tensor.
-pub fn tensor(values: Vec<f32>, rows: usize, cols: usize, device: &burn::tensor::Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, [rows, cols]), device)
+/// Rows of `cols` numbers as a tensor.
+pub fn tensor(values: Vec<f32>, cols: usize, device: &burn::tensor::Device) -> Tensor<2> {
+    let shape = [values.len() / cols, cols];
+    Tensor::from_data(TensorData::new(values, shape), device)
 }

@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use rayon::prelude::*;
 
 use super::batches::Batch;
 use super::decay;
 use super::optimizer::{Optimizers, norm, tensor};
+use super::pass::Pass;
 use super::schedule::Rates;
 use super::trained::Trained;
 use crate::config::{Config, LEARNED_TEMPERATURES, LossKind, Training};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::features::{FeatureSpec, Side};
-use crate::kernels::math::{normalize_rows, normalize_rows_backward};
+use crate::kernels::layers::LayersKernel;
+use crate::kernels::math::normalize_rows_backward;
 use crate::kernels::pooling::Scatter;
 use crate::kernels::softmax::{Loss, SoftmaxInputs, SoftmaxKernel, SoftmaxOutputs};
 use crate::kernels::tables::EmbeddingTable;
-use crate::model::{BatchStatistics, Dense, Dropout, Input, NORM_EPSILON, Weights, read};
+use crate::model::{Dropout, Input, Weights};
 
 /// Where the time of the steps went.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,18 +49,9 @@ pub struct Trainer<'a> {
     kernel: SoftmaxKernel,
     outputs: SoftmaxOutputs,
     inputs: [Input; 2],
+    layers: [LayersKernel; 2],
     /// By table, in the order of [`Weights::tables`].
     scatters: BTreeMap<String, Scatter>,
-}
-
-/// A tower in the middle of a step: what forward leaves for backward.
-struct Pass {
-    /// The graph's leaf [rows, width] and end [rows, dim]; none where the tower has no dense layers.
-    graph: Option<(Tensor<2>, Tensor<2>, Dense)>,
-    /// Outputs [rows, dim], normalised where the model does.
-    vectors: Vec<f32>,
-    /// What they were divided by `[rows]`.
-    norms: Vec<f32>,
 }
 
 impl<'a> Trainer<'a> {
@@ -91,6 +84,7 @@ impl<'a> Trainer<'a> {
             kernel: SoftmaxKernel::new(),
             outputs: SoftmaxOutputs::default(),
             inputs: Default::default(),
+            layers: Default::default(),
             scatters,
         }
     }
@@ -131,62 +125,34 @@ impl<'a> Trainer<'a> {
 
     /// Both towers at once, as much of what a layer does goes on one thread; and beside them what the way back to the tables needs.
     fn forward(&mut self, batch: &Batch) -> Result<(Pass, Pass)> {
-        let [user_rows, item_rows] = timed(&mut self.profile.gather, || -> Result<_> {
-            let tables = &self.weights.tables;
-            let [user, item] = &mut self.inputs;
-            let user = user.rows(&self.spec.user, &self.weights.user, tables, &batch.users)?;
-            Ok([user, item.rows(&self.spec.item, &self.weights.item, tables, &batch.items)?])
-        })?;
+        let Trainer { weights, inputs, layers: [of_user, of_item], scatters, .. } = self;
         let started = Instant::now();
-        let mut scatters = std::mem::take(&mut self.scatters);
-        let towers = || {
-            rayon::join(
-                || self.pass(Side::User, user_rows, batch.users.rows),
-                || self.pass(Side::Item, item_rows, batch.items.rows),
-            )
-        };
-        let ((user, item), ()) = rayon::join(towers, || self.plan(batch, &mut scatters));
-        self.scatters = scatters;
-        let ((user, of_user), (item, of_item)) = (user?, item?);
-        self.weights.user.take_in(of_user, batch.users.rows)?;
-        self.weights.item.take_in(of_item, batch.items.rows)?;
-        self.profile.forward += started.elapsed();
-        Ok((user, item))
-    }
-
-    /// Finds the rows of each table that the batch has read.
-    fn plan(&self, batch: &Batch, scatters: &mut BTreeMap<String, Scatter>) {
-        let [user, item] = &self.inputs;
-        scatters.par_iter_mut().for_each(|(name, scatter)| {
-            let mut bags = user.table_bags(&self.spec.user, &batch.users, name);
-            bags.extend(item.table_bags(&self.spec.item, &batch.items, name));
-            scatter.plan(self.weights.tables[name].len(), &bags);
-        });
-    }
-
-    /// One tower, from its input rows [count, width]; with the statistics of its batch normalisation.
-    fn pass(&self, side: Side, rows: Vec<f32>, count: usize) -> Result<(Pass, BatchStatistics)> {
-        let shape = match side {
-            Side::User => &self.config.model.user_tower,
-            Side::Item => &self.config.model.item_tower,
-        };
-        let (tower, dense) = self.weights.side(self.spec, side);
-        let (graph, mut vectors, statistics) = if dense.is_empty() {
-            (None, rows, Vec::new())
-        } else {
-            let leaf = tensor(rows, count, tower.width, &self.device).autodiff().require_grad();
+        let [user, item] = &mut *inputs;
+        let user_rows = user.rows(&self.spec.user, &weights.user, &weights.tables, &batch.users)?;
+        let item_rows = item.rows(&self.spec.item, &weights.item, &weights.tables, &batch.items)?;
+        self.profile.gather += started.elapsed();
+        let started = Instant::now();
+        let pass = |side, dense, kernel, rows, count| {
+            let shape = match side {
+                Side::User => &self.config.model.user_tower,
+                Side::Item => &self.config.model.item_tower,
+            };
             let seed = super::random::bits(self.config.training.seed, &[5, self.optimizers.steps, side as u64]);
             let dropout = Dropout { share: shape.dropout, seed };
-            let leaves = dense.leaves();
-            let (end, statistics) = leaves.forward_training(leaf.clone(), dropout);
-            let values = read(end.clone().without_autodiff())?;
-            (Some((leaf, end, leaves)), values, statistics)
+            Pass::forward(dense, kernel, rows, count, dropout, self.spec, &self.device)
         };
-        let mut norms = vec![1.0; count];
-        if self.spec.normalize {
-            normalize_rows(&mut vectors, self.spec.dim, NORM_EPSILON, &mut norms);
-        }
-        Ok((Pass { graph, vectors, norms }, statistics))
+        let towers = || {
+            rayon::join(
+                || pass(Side::User, &weights.user, of_user, user_rows, batch.users.rows),
+                || pass(Side::Item, &weights.item, of_item, item_rows, batch.items.rows),
+            )
+        };
+        let ((user, item), ()) = rayon::join(towers, || plan(batch, self.spec, inputs, &weights.tables, scatters));
+        let ((user, of_user), (item, of_item)) = (user?, item?);
+        weights.user.take_in(of_user, batch.users.rows)?;
+        weights.item.take_in(of_item, batch.items.rows)?;
+        self.profile.forward += started.elapsed();
+        Ok((user, item))
     }
 
     /// Changes the dense layers; returns the gradients of both towers' input rows.
@@ -203,10 +169,10 @@ impl<'a> Trainer<'a> {
             normalize_rows_backward(&mut d_user, &user.vectors, dim, &user.norms);
             normalize_rows_backward(&mut d_item, &item.vectors, dim, &item.norms);
         }
-        let device = &self.device;
+        let (device, [of_user, of_item]) = (&self.device, &mut self.layers);
         // two graphs that share no node, so that neither waits for the lock that burn holds on the other
         let (of_user, of_item) =
-            rayon::join(|| user.backward(d_user, dim, device), || item.backward(d_item, dim, device));
+            rayon::join(|| user.backward(of_user, d_user, dim, device), || item.backward(of_item, d_item, dim, device));
         let ((d_user, mut of_user), (d_item, mut of_item)) = (of_user?, of_item?);
         let [user_input, item_input] = &mut self.inputs;
         for (input, tower, features, d_input, of_layers) in [
@@ -216,7 +182,7 @@ impl<'a> Trainer<'a> {
             let of_attention = input.attention_gradients(tower, &self.weights.tables, features, d_input);
             of_layers.extend(of_attention.into_iter().map(|gradient| {
                 let cols = gradient.len();
-                tensor(gradient, 1, cols, device)
+                tensor(gradient, cols, device)
             }));
         }
         self.profile.backward += started.elapsed();
@@ -242,17 +208,19 @@ impl<'a> Trainer<'a> {
     }
 }
 
-impl Pass {
-    /// From the gradient of the vectors [rows, dim] before they were normalised to those of the input rows and of the layers.
-    fn backward(self, gradient: Vec<f32>, dim: usize, device: &Device) -> Result<(Vec<f32>, Vec<Tensor<2>>)> {
-        let Some((leaf, end, leaves)) = self.graph else { return Ok((gradient, Vec::new())) };
-        // the gradient of sum(y * g) by y is g: so burn goes on from the gradients that the kernel has made
-        let mut gradients = (end * tensor(gradient, self.norms.len(), dim, device)).sum().backward();
-        let mut take = |tensor: &Tensor<2>| {
-            tensor.grad_remove(&mut gradients).ok_or_else(|| Error::internal("a parameter has no gradient"))
-        };
-        Ok((read(take(&leaf)?)?, leaves.graph_parameters().map(take).collect::<Result<_>>()?))
-    }
+/// Finds the rows of each table that the batch has read.
+fn plan(
+    batch: &Batch,
+    spec: &FeatureSpec,
+    [user, item]: &[Input; 2],
+    tables: &BTreeMap<String, EmbeddingTable>,
+    scatters: &mut BTreeMap<String, Scatter>,
+) {
+    scatters.par_iter_mut().for_each(|(name, scatter)| {
+        let mut bags = user.table_bags(&spec.user, &batch.users, name);
+        bags.extend(item.table_bags(&spec.item, &batch.items, name));
+        scatter.plan(tables[name].len(), &bags);
+    });
 }
 
 fn softmax_inputs<'b>(

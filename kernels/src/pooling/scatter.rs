@@ -18,6 +18,8 @@ const BUCKET_BITS: u32 = 8;
 const DIGIT_BITS: u32 = 9;
 /// Ids per parallel piece, or a few more, as a row is never cut.
 const IDS_PER_PIECE: usize = 1024;
+/// Bags per parallel piece.
+const OWNERS_PER_PIECE: usize = 256;
 /// How many touched rows ahead of the one that takes its gradient are fetched from memory.
 const FETCH_AHEAD: usize = 8;
 
@@ -47,8 +49,6 @@ struct Owner {
     source: u32,
     /// Its place in that source.
     bag: u32,
-    /// What all its weights are multiplied by.
-    scale: f32,
 }
 
 /// One id of the batch.
@@ -81,8 +81,11 @@ pub(crate) trait TakeGradients {
 pub struct Scatter {
     /// By row, those of a row in the order of the sources, then of their ids.
     entries: Vec<Entry>,
-    sorted: Vec<Entry>,
+    other: Vec<Entry>,
     owners: Vec<Owner>,
+    /// By owner: its gradient times what all its weights are multiplied by [owners, dim]. Side by side, as they are read again and again in no
+    /// order.
+    terms: Vec<f32>,
     /// For each source pooled by max, who won each element.
     winners: Vec<Vec<u32>>,
 }
@@ -124,8 +127,8 @@ impl Scatter {
                 owner += 1;
             }
         }
-        self.sorted.resize(ids, Entry::default());
-        let (mut entries, mut other) = (self.entries.as_mut_slice(), self.sorted.as_mut_slice());
+        self.other.resize(ids, Entry::default());
+        let (mut entries, mut other) = (self.entries.as_mut_slice(), self.other.as_mut_slice());
         let mut buckets = Vec::with_capacity(sizes.len());
         for size in sizes.into_iter().filter(|size| *size > 0) {
             let whole = "sizes add up to all";
@@ -133,6 +136,9 @@ impl Scatter {
             buckets.push((bucket, other.split_off_mut(..size as usize).expect(whole)));
         }
         buckets.into_par_iter().for_each(|(entries, other)| sort_by_low_bits(entries, other, low));
+        if passes(low) % 2 == 1 {
+            std::mem::swap(&mut self.entries, &mut self.other);
+        }
     }
 
     /// The gradients of those rows: `sources` have the bags of the plan, in its order, and their weights. `table` must be as it was in
@@ -149,9 +155,17 @@ impl Scatter {
             if source.pooling == Pooling::Max {
                 argmax(table, bag, &mut self.winners[index]);
             }
-            let owner = |b| Owner { source: index as u32, bag: b as u32, scale: bag.scale(b, source.pooling) };
-            self.owners.extend((0..bag.batch()).map(owner));
+            self.owners.extend((0..bag.batch()).map(|b| Owner { source: index as u32, bag: b as u32 }));
         }
+        self.terms.resize(self.owners.len() * table.dim, 0.0);
+        let terms = self.terms.par_chunks_mut(OWNERS_PER_PIECE * table.dim);
+        terms.zip(self.owners.par_chunks(OWNERS_PER_PIECE)).for_each(|(terms, owners)| {
+            for (term, owner) in terms.chunks_exact_mut(table.dim).zip(owners) {
+                let source = &sources[owner.source as usize];
+                let scale = source.bag.scale(owner.bag as usize, source.pooling);
+                term.iter_mut().zip(source.part(owner.bag, table.dim)).for_each(|(term, g)| *term = scale * g);
+            }
+        });
         assert!(
             sources.iter().map(|source| source.bag.ids.len()).sum::<usize>() == self.entries.len(),
             "the sources are not those of the plan"
@@ -187,20 +201,21 @@ fn place(entries: &mut [Entry], next: &mut u32, entry: Entry) {
     *next += 1;
 }
 
-/// Stable sort of entries whose rows differ in their `bits` lowest bits alone, from the lowest; `other` is for use.
+/// Passes of [`sort_by_low_bits`].
+fn passes(bits: u32) -> u32 {
+    bits.div_ceil(DIGIT_BITS)
+}
+
+/// Stable sort of entries whose rows differ in their `bits` lowest bits alone, from the lowest. After an odd number of [`passes`] `other` has them.
 fn sort_by_low_bits<'a>(mut entries: &'a mut [Entry], mut other: &'a mut [Entry], bits: u32) {
-    let passes = bits.div_ceil(DIGIT_BITS);
-    let digits = bits.div_ceil(passes.max(1));
-    for pass in 0..passes {
+    let digits = bits.div_ceil(passes(bits).max(1));
+    for pass in 0..passes(bits) {
         let key = |entry: &Entry| (entry.row >> (pass * digits)) as usize & ((1 << digits) - 1);
         let mut next = [0u32; 1 << DIGIT_BITS];
         entries.iter().for_each(|entry| next[key(entry)] += 1);
         starts(&mut next[..1 << digits]);
         entries.iter().for_each(|entry| place(other, &mut next[key(entry)], *entry));
         std::mem::swap(&mut entries, &mut other);
-    }
-    if passes % 2 == 1 {
-        other.copy_from_slice(entries);
     }
 }
 
@@ -220,12 +235,17 @@ impl RowGradients<'_> {
         each_row(self, piece, taker);
     }
 
-    /// What an entry adds to its row: so many times this gradient `[dim]`.
+    /// What an entry adds to its row: so many times this `[dim]`.
     #[inline(always)]
     fn term(&self, entry: &Entry) -> (f32, &[f32]) {
         let owner = self.scatter.owners[entry.owner as usize];
-        let source = &self.sources[owner.source as usize];
-        (owner.scale * source.bag.weight(entry.at as usize), source.part(owner.bag, self.dim))
+        let weight = self.sources[owner.source as usize].bag.weight(entry.at as usize);
+        (weight, self.without_weight(entry))
+    }
+
+    #[inline(always)]
+    fn without_weight(&self, entry: &Entry) -> &[f32] {
+        &self.scatter.terms[entry.owner as usize * self.dim..][..self.dim]
     }
 
     /// The gradient of a row `[dim]` where some sources are pooled by max: these add the elements alone that an id has won.
@@ -272,6 +292,7 @@ in_two_widths! {
     fn each_row(gradients: &RowGradients, piece: &Piece, taker: &mut impl TakeGradients) {
         let entries = &gradients.scatter.entries[piece.entries.clone()];
         let by_max = gradients.sources.iter().any(|source| source.pooling == Pooling::Max);
+        let weighted = gradients.sources.iter().any(|source| source.bag.weights.is_some());
         let by_row = || entries.chunk_by(|entry, next| entry.row == next.row);
         let place = |of_row: &[Entry]| of_row[0].row as usize - piece.rows.start;
         let mut soon = by_row().map(place);
@@ -283,8 +304,10 @@ in_two_widths! {
             }
             if by_max {
                 gradients.sum_with_max(of_row, &mut sum);
-            } else {
+            } else if weighted {
                 weighted_sum(&mut sum, of_row.iter().map(|entry| gradients.term(entry)));
+            } else {
+                weighted_sum(&mut sum, of_row.iter().map(|entry| (1.0, gradients.without_weight(entry))));
             }
             taker.take(place(of_row), &sum);
         }

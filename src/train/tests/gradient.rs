@@ -347,7 +347,7 @@ async fn check(name: &str, changes: &[&str]) {
     for (at, parameter) in user.parameters_mut().chain(item.parameters_mut()).enumerate() {
         let [rows, cols] = parameter.dims();
         let noise = (0..rows * cols).map(|k| random::unit(random::bits(3, &[at as u64, k as u64])) as f32 * 0.4 - 0.2);
-        let noise = crate::train::optimizer::tensor(noise.collect(), rows, cols, &parameter.device());
+        let noise = crate::train::optimizer::tensor(noise.collect(), cols, &parameter.device());
         *parameter = parameter.clone() + noise;
     }
     let before = trainer.weights.clone();
@@ -414,12 +414,7 @@ fn check_dense(config: &Config, before: &Weights, after: &Weights, objective: im
                     let parameter = dense.parameters_mut().nth(index).unwrap();
                     let mut values = old.clone();
                     values[at] += by;
-                    *parameter = crate::train::optimizer::tensor(
-                        values,
-                        parameter.dims()[0],
-                        parameter.dims()[1],
-                        &parameter.device(),
-                    );
+                    *parameter = crate::train::optimizer::tensor(values, parameter.dims()[1], &parameter.device());
                     objective(&weights)
                 };
                 let gradient = (nudged(1e-3) - nudged(-1e-3)) / 2e-3;
