@@ -107,10 +107,14 @@ impl Encoded {
                 BatchColumn::Bag { offsets, ids, weights: Vec::new() }
             }
             EncodedColumn::Bag { offsets: from, ids: values, weights: all } => {
-                let (mut offsets, mut ids, mut weights) = (Vec::with_capacity(rows.len() + 1), Vec::new(), Vec::new());
+                // all of them first: each lies at a random place of memory, and so they are waited for together
+                let place = |row: &u32| from[*row as usize] as usize..from[*row as usize + 1] as usize;
+                let places: Vec<Range<usize>> = rows.iter().map(place).collect();
+                let most = places.iter().map(Range::len).sum();
+                let (mut offsets, mut ids, mut weights) =
+                    (Vec::with_capacity(rows.len() + 1), Vec::with_capacity(most), Vec::new());
                 offsets.push(0);
-                for (position, &row) in rows.iter().enumerate() {
-                    let place = from[row as usize] as usize..from[row as usize + 1] as usize;
+                for (position, place) in places.into_iter().enumerate() {
                     let (bag, of_bag) = (&values[place.clone()], all.get(place).unwrap_or_default());
                     match keep {
                         None => {

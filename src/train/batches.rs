@@ -98,8 +98,11 @@ impl<'a> Batches<'a> {
         let Columns { mut items, log_q, positives, positive_log_q, in_batch } = self.columns(step, &rows, hardest);
         let first = if in_batch { 0 } else { rows.len() };
         let negative = (first..items.len()).filter(|column| log_q[*column] != f32::INFINITY);
-        let masked = self.masked(&rows, &items, &positives, negative);
-        let hard = if no_hard { Default::default() } else { self.add_hard(step, &rows, &mut items) };
+        // all of them first: each lies at a random place of memory, and so they are waited for together
+        let users: Vec<usize> = rows.iter().map(|row| data.user_of[*row as usize] as usize).collect();
+        let masked = self.masked(&users, &items, &positives, negative);
+        let no_hard = no_hard || data.hard.items.is_empty() && data.shown.items.is_empty() && self.mined.is_none();
+        let hard = if no_hard { Default::default() } else { self.add_hard(step, &rows, &users, &mut items) };
         let weights = (!data.weights.is_empty()).then(|| rows.iter().map(|row| data.weights[*row as usize]).collect());
         let users = self.users(&rows);
         let items = self.items(&rows, &items);
@@ -160,7 +163,7 @@ impl<'a> Batches<'a> {
     /// and its own item in other columns.
     fn masked(
         &mut self,
-        rows: &[u32],
+        users: &[usize],
         shared: &[u32],
         positives: &[u32],
         negatives: impl DoubleEndedIterator<Item = usize>,
@@ -175,12 +178,11 @@ impl<'a> Batches<'a> {
             self.present[shared[column] as usize / 64] |= 1 << (shared[column] % 64);
         }
         let (mut offsets, mut columns) = (vec![0], Vec::new());
-        for (own, row) in positives.iter().zip(rows) {
-            let own_item = [shared[*own as usize]];
-            let liked = match self.training.accidental_hits {
-                AccidentalHits::Mask => self.data.liked.of(self.data.user_of[*row as usize] as usize),
-                AccidentalHits::Keep => &own_item,
-            };
+        let liked: Vec<&[u32]> = match self.training.accidental_hits {
+            AccidentalHits::Mask => users.iter().map(|user| self.data.liked.of(*user)).collect(),
+            AccidentalHits::Keep => positives.iter().map(|own| &shared[*own as usize..][..1]).collect(),
+        };
+        for (own, liked) in positives.iter().zip(liked) {
             // each is written, and the next one over it unless it is in the batch: a branch would often be guessed wrong
             self.met.resize(self.met.len().max(liked.len() + 1), 0);
             let mut count = 0;
@@ -208,10 +210,10 @@ impl<'a> Batches<'a> {
     }
 
     /// Some of each row's hard negatives, and of what its user was shown for nothing, but none that he likes.
-    fn add_hard(&self, step: usize, rows: &[u32], items: &mut Vec<u32>) -> (Vec<u32>, Vec<u32>) {
+    fn add_hard(&self, step: usize, rows: &[u32], users: &[usize], items: &mut Vec<u32>) -> (Vec<u32>, Vec<u32>) {
         let (mut offsets, mut columns) = (vec![0], Vec::new());
-        for row in rows {
-            let liked = self.data.liked.of(self.data.user_of[*row as usize] as usize);
+        for (row, user) in rows.iter().zip(users) {
+            let liked = self.data.liked.of(*user);
             let own = self.data.hard.of(*row as usize).iter().copied();
             let mut own: Vec<u32> = own.filter(|item| liked.binary_search(item).is_err()).collect();
             random::shuffle(
