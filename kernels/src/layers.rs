@@ -20,8 +20,6 @@ const PIECE: usize = 512;
 pub struct Layer {
     /// [inputs, outputs].
     weight: Vec<f32>,
-    /// [outputs, inputs].
-    transposed: Vec<f32>,
     /// `[outputs]`.
     bias: Vec<f32>,
     slope: f32,
@@ -32,9 +30,13 @@ impl Layer {
     pub fn new(weight: Vec<f32>, bias: Vec<f32>, slope: f32) -> Self {
         let outputs = bias.len();
         assert!(outputs > 0 && weight.len().is_multiple_of(outputs), "a weight is [inputs, outputs]");
-        let column = |at: usize| weight.iter().skip(at).step_by(outputs).copied();
-        let transposed = (0..outputs).flat_map(column).collect();
-        Layer { weight, transposed, bias, slope }
+        Layer { weight, bias, slope }
+    }
+
+    /// Its weight as [outputs, inputs]: the way back reads it row by row.
+    fn transposed(&self) -> Vec<f32> {
+        let column = |at: usize| self.weight.iter().skip(at).step_by(self.outputs()).copied();
+        (0..self.outputs()).flat_map(column).collect()
     }
 
     fn inputs(&self) -> usize {
@@ -93,8 +95,11 @@ impl LayersKernel {
         let rows = input.len() / inputs;
         assert!(rows == gradient.len() / outputs, "an input and a gradient have the same rows");
         assert!(self.pieces.len() == rows.div_ceil(PIECE), "this is not the input of the last forward");
+        let transposed: Vec<Vec<f32>> = layers.iter().map(Layer::transposed).collect();
         let pieces = input.par_chunks_mut(PIECE * inputs).zip(gradient.par_chunks(PIECE * outputs));
-        pieces.zip(&mut self.pieces).for_each(|((input, gradient), piece)| piece.backward(layers, input, gradient));
+        pieces.zip(&mut self.pieces).for_each(|((input, gradient), piece)| {
+            piece.backward(layers, &transposed, input, gradient);
+        });
         let mut sums: Vec<[Vec<f32>; 2]> = layers.iter().map(Layer::zeros).collect();
         for piece in &self.pieces {
             for (sum, of_piece) in sums.iter_mut().flatten().zip(piece.gradients.iter().flatten()) {
@@ -140,8 +145,8 @@ impl Piece {
         out.copy_from_slice(&self.outputs[layers.len() - 1]);
     }
 
-    /// `input` becomes the gradient by it.
-    fn backward(&mut self, layers: &[Layer], input: &mut [f32], gradient: &[f32]) {
+    /// `input` becomes the gradient by it; `transposed` are the weights of the layers.
+    fn backward(&mut self, layers: &[Layer], transposed: &[Vec<f32>], input: &mut [f32], gradient: &[f32]) {
         let (first, last) = (&layers[0], &layers[layers.len() - 1]);
         self.gradients.clear();
         self.gradients.extend(layers.iter().map(Layer::zeros));
@@ -172,7 +177,7 @@ impl Piece {
                 multiply(
                     (d_x, Layout::row_major(block.len(), inputs)),
                     (d_y, Layout::row_major(block.len(), outputs)),
-                    (&layer.transposed, Layout::row_major(outputs, inputs)),
+                    (&transposed[at], Layout::row_major(outputs, inputs)),
                     1.0,
                     Output::Overwrite,
                 );

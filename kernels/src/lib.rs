@@ -1,4 +1,4 @@
-//! The numeric hot path: everything a training step spends its time in that is not a tower layer, and of the sample tables
+//! The numeric hot path: everything a training step spends its time in but for tower layers that are not plain, and of the sample tables
 //! the draws and the rows of groups.
 //!
 //! Plain slices in, plain slices out: no tensor library, no configuration, no clock. Every result is

@@ -126,11 +126,11 @@ impl<'a> Trainer<'a> {
     /// Both towers at once, as much of what a layer does goes on one thread; and beside them what the way back to the tables needs.
     fn forward(&mut self, batch: &Batch) -> Result<(Pass, Pass)> {
         let Trainer { weights, inputs, layers: [of_user, of_item], scatters, .. } = self;
-        let started = Instant::now();
-        let [user, item] = &mut *inputs;
-        let user_rows = user.rows(&self.spec.user, &weights.user, &weights.tables, &batch.users)?;
-        let item_rows = item.rows(&self.spec.item, &weights.item, &weights.tables, &batch.items)?;
-        self.profile.gather += started.elapsed();
+        let [user_rows, item_rows] = timed(&mut self.profile.gather, || -> Result<_> {
+            let [user, item] = &mut *inputs;
+            let user = user.rows(&self.spec.user, &weights.user, &weights.tables, &batch.users)?;
+            Ok([user, item.rows(&self.spec.item, &weights.item, &weights.tables, &batch.items)?])
+        })?;
         let started = Instant::now();
         let pass = |side, dense, kernel, rows, count| {
             let shape = match side {
